@@ -2,10 +2,11 @@ import { afterEach, expect, test } from 'bun:test'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type BoundChild, endBoundChild, spawnBoundChild } from '../../shared/dev/bound-child.ts'
+import type { BoundChild } from '../../shared/dev/bound-child.ts'
 import { findFreePorts } from '../../shared/dev/brokers/ports.ts'
 import { until } from '../../shared/testing/until.ts'
 import { root } from './check.ts'
+import { startHealthy } from './healthy.ts'
 import { runForLog } from './log-run.ts'
 import { installedTool, tool } from './tools.ts'
 
@@ -15,7 +16,6 @@ import { installedTool, tool } from './tools.ts'
  */
 
 const TIMEOUT_MS = 120_000
-const END_MS = 5_000
 /** Where containerd and CRI-O split a line. */
 const PART_BYTES = 16 * 1_024
 const VALUES = 'helm/monitoring/logs/opentelemetry-collector.yaml'
@@ -59,23 +59,9 @@ function criRecords({ stream, text, at }: Printed): Buffer[] {
   return records
 }
 
-/** Starts a program, and waits until its health can be seen. */
-async function start(
-  command: readonly string[],
-  health: string,
-  env: Record<string, string> = {},
-): Promise<BoundChild> {
-  const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-logs-'))
-  ending.push(() => rm(folder, { recursive: true, force: true }))
-  const log = Bun.file(join(folder, 'log'))
-  const child = spawnBoundChild(command, { stdout: log, stderr: log, cwd: folder, env: { ...process.env, ...env } })
-  ending.push(() => endBoundChild(child, END_MS))
-  const isHealthy = async (): Promise<boolean> => (await fetch(health).catch(() => undefined))?.ok === true
-  await until(async () => child.exitCode !== null || (await isHealthy()), {
-    timeoutMs: TIMEOUT_MS,
-    what: `${health} to answer`,
-  })
-  if (child.exitCode !== null) throw new Error(`${command} ended with ${child.exitCode}:\n${await log.text()}`)
+const start = async (...given: Parameters<typeof startHealthy>): Promise<BoundChild> => {
+  const { child, end } = await startHealthy(...given)
+  ending.push(end)
   return child
 }
 

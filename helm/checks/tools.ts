@@ -15,7 +15,6 @@ import { run } from './check.ts'
  */
 type Source =
   | GoSource
-  | CollectorSource
   | { readonly pypi: string; readonly version: string; readonly binary: string }
   /** What is wanted is in the package's source. */
   | { readonly pypiSource: string; readonly version: string; readonly binary: string }
@@ -32,15 +31,8 @@ interface GoSource {
   readonly main?: string
   /** The package whose variables gitVersion, gitMajor and gitMinor say which version the program is. */
   readonly stamped?: string
-}
-
-/** A collector of OpenTelemetry with these parts alone, built by OpenTelemetry's own builder. */
-interface CollectorSource {
-  readonly builder: string
-  readonly version: string
-  /** Modules with their versions, by kind of part. */
-  readonly parts: Readonly<Record<string, readonly string[]>>
-  readonly binary: string
+  /** Of OpenTelemetry's builder of collectors, what is in the collector that it makes: modules with their versions, by kind. That collector is the binary. */
+  readonly parts?: Readonly<Record<string, readonly string[]>>
 }
 
 const kubernetesRelease = {
@@ -86,7 +78,7 @@ const sources = {
   // Version 2, as in compose.yaml: its command is in the module of version 1. Its first build takes ten minutes and more.
   jaeger: { go: 'github.com/jaegertracing/jaeger', version: 'v1.76.0', main: 'cmd/jaeger', binary: 'jaeger' },
   otelcol: {
-    builder: 'go.opentelemetry.io/collector/cmd/builder',
+    go: 'go.opentelemetry.io/collector/cmd/builder',
     version: 'v0.165.0',
     parts: {
       receivers: ['github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver v0.165.1'],
@@ -255,10 +247,18 @@ async function fill(source: Source, folder: string): Promise<void> {
     throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
   }
   if ('go' in source) {
-    const { go, version, main, binary } = source
+    const { go, version, main, binary, parts } = source
     const env = { GOBIN: folder, CGO_ENABLED: '0' }
     const options = ['-trimpath', `-ldflags=${linkerFlagsOf(source)}`]
-    if (main === undefined) {
+    if (parts !== undefined) {
+      const manifest = {
+        dist: { name: binary, module: 'tools', output_path: '.' },
+        ...Object.fromEntries(Object.entries(parts).map(([kind, all]) => [kind, all.map((gomod) => ({ gomod }))])),
+      }
+      // JSON is YAML.
+      await Bun.write(join(folder, 'manifest.yaml'), JSON.stringify(manifest))
+      await must(['go', 'run', `${go}@${version}`, '--config=manifest.yaml'], { env })
+    } else if (main === undefined) {
       await must(['go', 'install', ...options, `${go}@${version}`], { env })
     } else {
       const { GoMod } = JSON.parse(await must(['go', 'mod', 'download', '-json', `${go}@${version}`])) as {
@@ -267,17 +267,6 @@ async function fill(source: Source, folder: string): Promise<void> {
       await Bun.write(join(folder, 'go.mod'), moduleRequiring(source, await Bun.file(GoMod).text()))
       await must(['go', 'build', '-mod=mod', ...options, '-o', binary, join(go, main)], { env })
     }
-  } else if ('builder' in source) {
-    const { builder, version, parts, binary } = source
-    const manifest = {
-      dist: { name: binary, module: 'tools', output_path: '.', cgo_enabled: false },
-      ...Object.fromEntries(
-        Object.entries(parts).map(([kind, modules]) => [kind, modules.map((gomod) => ({ gomod }))]),
-      ),
-    }
-    // JSON is YAML.
-    await Bun.write(join(folder, 'manifest.yaml'), JSON.stringify(manifest))
-    await must(['go', 'run', `${builder}@${version}`, '--config=manifest.yaml'])
   } else if ('pypi' in source) {
     await must(['python3', '-m', 'pip', 'install', '--quiet', '--target', 'lib', `${source.pypi}==${source.version}`])
     await Bun.write(join(folder, source.binary), fromLib(source.binary))

@@ -136,6 +136,8 @@ const nightly: readonly string[] = [
   'helm/checks/traces.e2e.test.ts',
   // Builds a collector and a store of logs. With every change, log-lines.e2e.test.ts checks each line of such a run.
   'helm/checks/collectors.e2e.test.ts',
+  // Fetches OpenSearch. The schema of lines and what Filebeat is told of it seldom change.
+  'helm/checks/log-index.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
