@@ -137,6 +137,10 @@ const nightly: readonly string[] = [
   'shared/dev/brokers/kafka.e2e.test.ts',
   // Builds Jaeger. With every change, tracing.e2e.test.ts receives spans as a collector does.
   'helm/checks/traces.e2e.test.ts',
+  // Builds a collector and a store of logs. With every change, log-lines.e2e.test.ts checks each line of such a run.
+  'helm/checks/collectors.e2e.test.ts',
+  // Fetches OpenSearch. The schema of lines and what Filebeat is told of it seldom change.
+  'helm/checks/log-index.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
