@@ -1,8 +1,8 @@
-{{/* Unique within a namespace, so that of a long name the release's part is cut; a release that is named like the chart is not named twice. */}}
+{{/* Unique within a namespace, so that of a long name the release's part is cut; a release whose name ends with the chart's is not named twice. */}}
 {{- define "kafkatrace.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
-{{- else if contains .Chart.Name .Release.Name -}}
+{{- else if hasSuffix .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-%s" (.Release.Name | trunc (sub 51 (len .Chart.Name) | int) | trimSuffix "-") .Chart.Name -}}
