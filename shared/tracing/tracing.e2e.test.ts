@@ -193,29 +193,33 @@ test('a collector that hangs holds up a stop for a tenth of the time that stoppi
   expect(told.map(({ reason }) => reason)).toEqual(['the last spans are not sent within 100 ms'])
 })
 
-test('a collector that is not there costs the spans and a line in the log, and stopping is not held up', async () => {
-  const told: Record<string, unknown>[] = []
-  const log = pino({}, { write: (line: string) => void told.push(JSON.parse(line)) })
-  const endpoint = 'http://user:s3cret@127.0.0.1:1'
-  const config = commonConfig({
-    KAFKA_BROKERS: 'localhost:9092',
-    OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
-    OTEL_TRACES_SAMPLER_ARG: '1',
-    DRAIN_TIMEOUT_MS: '60000',
-  })
-  const tracing = await createTracing(config, 'test', 'test-1', log)
-  if (tracing === undefined) throw new Error('no tracing')
-  // Several exports, of which each fails.
-  for (let nth = 0; nth < 2_000; nth++) tracing.end(tracing.begin('work', 'server', undefined, {}))
-  await tracing.stop()
-  // Each reason once.
-  const reasons = told.map(({ reason }) => reason)
-  expect(reasons).toContain('connect ECONNREFUSED 127.0.0.1:1')
-  expect(new Set(reasons).size).toBe(reasons.length)
-  for (const { msg, ...rest } of told) {
-    expect(msg).toBe('span export failed')
-    // The address without the credentials in it.
-    expect(rest['endpoint']).toBe('http://127.0.0.1:1')
-  }
-  expect(JSON.stringify(told)).not.toContain('s3cret')
-}, TIMEOUT_MS)
+test(
+  'a collector that is not there costs the spans and a line in the log, and stopping is not held up',
+  async () => {
+    const told: Record<string, unknown>[] = []
+    const log = pino({}, { write: (line: string) => void told.push(JSON.parse(line)) })
+    const endpoint = 'http://user:s3cret@127.0.0.1:1'
+    const config = commonConfig({
+      KAFKA_BROKERS: 'localhost:9092',
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      OTEL_TRACES_SAMPLER_ARG: '1',
+      DRAIN_TIMEOUT_MS: '60000',
+    })
+    const tracing = await createTracing(config, 'test', 'test-1', log)
+    if (tracing === undefined) throw new Error('no tracing')
+    // Several exports, of which each fails.
+    for (let nth = 0; nth < 2_000; nth++) tracing.end(tracing.begin('work', 'server', undefined, {}))
+    await tracing.stop()
+    // Each reason once.
+    const reasons = told.map(({ reason }) => reason)
+    expect(reasons).toContain('connect ECONNREFUSED 127.0.0.1:1')
+    expect(new Set(reasons).size).toBe(reasons.length)
+    for (const { msg, ...rest } of told) {
+      expect(msg).toBe('span export failed')
+      // The address without the credentials in it.
+      expect(rest['endpoint']).toBe('http://127.0.0.1:1')
+    }
+    expect(JSON.stringify(told)).not.toContain('s3cret')
+  },
+  TIMEOUT_MS,
+)
