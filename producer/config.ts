@@ -13,7 +13,10 @@ const MIB = 1024 * KIB
 /** Every variable of the producer: name, type, default and meaning. */
 export const producerVariables = Type.Object({
   ...commonVariables,
-  HOST: Type.String({ default: '0.0.0.0', description: 'The address that the public port listens on.' }),
+  HOST: Type.String({
+    default: '::',
+    description: 'The address that the public port listens on; ::, all of IPv6 and IPv4.',
+  }),
   PORT: integer(8080, 0, 65_535, 'The public port. 0 chooses a free one.'),
   REUSE_PORT: choice(['on', 'off'], {
     default: 'off',

@@ -8,6 +8,11 @@ export const refusals = [
   { chart: 'producer', set: 'replicas=1', says: 'podDisruptionBudget.enabled needs at least 2 replicas' },
   { chart: 'producer', set: 'tenants.values.a=b', says: 'tenants has existingSecret and values' },
   { chart: 'producer', set: 'tenants.existingSecret=,tenants.values.a=b', says: 'puts secrets into the release' },
+  {
+    chart: 'producer',
+    set: 'tenants.existingSecret=,tenants.values.a=b,environment=staging',
+    says: 'puts secrets into the release',
+  },
   { chart: 'producer', set: 'tenants.existingSecret=', says: 'names no source of tenants.json' },
   { chart: 'producer', set: 'auth.enabled=false', says: 'only development serves requests without a key' },
   { chart: 'producer', set: 'auth.enabled=false,environment=development', says: 'does not read it' },
@@ -85,11 +90,21 @@ export const refusals = [
   { chart: 'producer', set: 'auth.tokens=true', says: 'does not say whose tokens' },
   { chart: 'console', set: 'login.existingSecret=a', says: 'nobody can log in' },
   { chart: 'console', set: 'config.OIDC_CLIENT_ID=a', says: 'names no source of client-secret and session-secret' },
+  {
+    chart: 'producer',
+    set: 'config.SCHEMA_REGISTRY_PASSWORD=a',
+    says: "additional properties 'SCHEMA_REGISTRY_PASSWORD' not allowed",
+  },
   { chart: 'console', set: 'config.SESSION_SECRET=a', says: "additional properties 'SESSION_SECRET' not allowed" },
   { chart: 'console', set: 'ingress.enabled=true', says: 'needs ingress.hosts' },
   { chart: 'console', set: 'hpa.enabled=true', says: "additional properties 'hpa' not allowed" },
   { chart: 'console', set: 'config.MAX_SCANS=0', says: "/config/MAX_SCANS': minimum: got 0, want 1" },
   { chart: 'kafkatrace', set: 'global.kafka.broker=a:1', says: "additional properties 'broker' not allowed" },
   { chart: 'kafkatrace', set: 'global.tenants.secret=a', says: "additional properties 'secret' not allowed" },
+  {
+    chart: 'kafkatrace',
+    set: 'topics.job=true,producer.auth.enabled=true,global.tenants.existingSecret=a,console.auth.enabled=true,producer.config.TOPIC_PARTITIONS=12',
+    says: 'set topics.partitions instead',
+  },
   { chart: 'kafkatrace', set: 'topics.job=true', says: 'topics.job reads the streams from the tenants file' },
 ] as const

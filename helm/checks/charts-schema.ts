@@ -56,9 +56,9 @@ const known: Readonly<Record<string, Json>> = {
   'topics.replication': count(-1),
 }
 
-/** Variables that the chart itself sets. */
+/** Variables that the chart itself sets, and secrets, which belong in Secrets (`extraEnv`). */
 const reserved =
-  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*)$/
+  /^(NODE_ENV|LOG_FORMAT|HOST|PORT|REUSE_PORT|OPS_HOST|OPS_PORT|AUTH|TENANTS_FILE|OIDC_CLIENT_SECRET(_FILE)?|SESSION_SECRET(_FILE)?|INSTANCE_ID|QUOTA_REPLICAS|REPLICAS_DNS|TLS_.*|OPS_TLS|KAFKA_.*|AWS_REGION|REFERENCE_TABLE_.*|SCHEMA_REGISTRY_(PASSWORD|TOKEN))$/
 
 /** The variables that `config` takes. */
 function configSchema(variables: Readonly<Record<string, object>>): Json {
@@ -119,13 +119,9 @@ export async function schemaFiles(): Promise<Map<string, string>> {
     const folder = `helm/charts/${chart}`
     const values = await valuesOf(chart)
     const { properties, ...strict } = schemaOf(values, '', { ...known, ...special }) as { properties: Json }
-    // Helm adds these two, and for a dependency `enabled`, to the values.
-    const all = {
-      ...properties,
-      common: open,
-      global: properties['global'] ?? open,
-      ...(chart === 'kafkatrace' ? {} : { enabled: { type: 'boolean' } }),
-    }
+    // Helm adds these two, and for a dependency `enabled`, to the values. Below another chart, `global` also has what that has for others.
+    const { additionalProperties: _, ...shared } = (properties['global'] ?? open) as Json
+    const all = { ...properties, common: open, global: shared, enabled: { type: 'boolean' } }
     const schema = { $schema: 'http://json-schema.org/draft-07/schema#', ...strict, properties: all }
     files.set(`${folder}/values.schema.json`, `${JSON.stringify(schema, undefined, 2)}\n`)
   }

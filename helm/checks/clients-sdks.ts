@@ -1,6 +1,4 @@
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { findJava } from '../../shared/dev/brokers/kafka-distribution.ts'
 import { provideBuilt, runTool } from '../../shared/dev/built.ts'
 import type { HeaderValue } from '../../shared/events/headers.ts'
 import { fromRecord, type IncomingRecord } from '../../shared/events/record.ts'
@@ -16,6 +14,7 @@ import {
 } from './clients-cases.ts'
 import { PLATFORM, provideNpm, SOURCES } from './clients-npm.ts'
 import { type ClientService, RESULT, startClientService } from './clients-service.ts'
+import { provideJava } from './java.ts'
 
 /** CloudEvents' own SDKs send events in every mode, and read the stored records and their results. */
 
@@ -98,39 +97,8 @@ const java: Sdk = {
   name: 'Java',
   headers: 'UTF-8',
   noData: 'taken',
-  async prepare(say) {
-    const folder = join(SOURCES, 'java')
-    const program = await findJava()
-    const built = await provideBuilt({
-      name: 'client-java',
-      files: ['pom.xml', 'Client.java'].map((file) => join(folder, file)),
-      made: [],
-      async build(into) {
-        say('fetching the SDK for Java')
-        const maven = ['mvn', '--batch-mode', '--no-transfer-progress', '--file', join(folder, 'pom.xml')] as const
-        const goal = [
-          'dependency:copy-dependencies',
-          '-DincludeScope=runtime',
-          `-DoutputDirectory=${join(into, 'lib')}`,
-        ]
-        await runTool([...maven, ...goal], folder, 'install it with: apt-get install maven')
-        // A JRE has no compiler. Eclipse's compiler is one of the jars.
-        const jars = (await readdir(join(into, 'lib'))).map((jar) => join(into, 'lib', jar)).join(':')
-        const compiler = [program, '-cp', jars, 'org.eclipse.jdt.internal.compiler.batch.Main'] as const
-        const options = ['-17', '-encoding', 'UTF-8', '-nowarn', '-cp', jars, '-d', into]
-        await runTool([...compiler, ...options, join(folder, 'Client.java')], folder, '')
-      },
-    })
-    // Its HTTP client writes headers in this encoding, which otherwise depends on the environment.
-    return [
-      program,
-      '-Dfile.encoding=UTF-8',
-      '-XX:TieredStopAtLevel=1',
-      '-cp',
-      `${built}:${join(built, 'lib/*')}`,
-      'Client',
-    ]
-  },
+  // Its HTTP client writes headers in this encoding, which otherwise depends on the environment.
+  prepare: (say) => provideJava(join(SOURCES, 'java'), 'Client', ['-Dfile.encoding=UTF-8'], say),
 }
 
 const SDKS: readonly Sdk[] = [javascript, python, go, java]

@@ -55,7 +55,7 @@ export const renovate: Check = {
       }
     }
     const tools = await Bun.file(join(root, toolsFile)).text()
-    const pinned = tools.match(/\bversion: '/g)?.length ?? 0
+    const pinned = tools.match(/\bversion: '|\S v\d[^' ]*'/g)?.length ?? 0
     if (inTools !== pinned) faults.push(`${toolsFile}: ${pinned} pins, of which expressions find ${inTools}`)
     return { passed, faults }
   },

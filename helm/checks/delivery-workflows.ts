@@ -60,6 +60,12 @@ export function workflowFaults(
   for (const [name, job] of Object.entries(workflow.jobs ?? {})) {
     demand(typeof job['timeout-minutes'] === 'number', `job ${name} has no timeout-minutes`)
     demand(job.permissions !== undefined, `job ${name} names no permissions`)
+    const own = job.steps ?? []
+    if (own.some(({ run }) => run?.includes('gh release upload')))
+      demand(
+        own.some(({ uses }) => uses?.startsWith('actions/attest@')),
+        `job ${name} publishes files that it does not attest`,
+      )
   }
 
   const steps = [

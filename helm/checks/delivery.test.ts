@@ -32,6 +32,7 @@ describe('a workflow', () => {
     ['    permissions: { contents: read }\n', '', 'names no permissions'],
     ['{ persist-credentials: false }', '{ fetch-depth: 0 }', 'leaves its token behind'],
     ['bun run test', 'bun run tset', 'bun run tset'],
+    ['bun run test', 'gh release upload v1', 'publishes files that it does not attest'],
     ['helm/charts/a', 'helm/charts/{a,b}', 'helm/charts/b'],
     [`@${hash} # v7.0.0`, '@v7', 'not pinned'],
     [' # v7.0.0', '', 'not pinned'],

@@ -16,4 +16,4 @@ const help = `Checks dependencies, images, charts, monitoring, delivery and clie
 Tools are installed into the user's cache. Go, Python, npm, Java 17, Maven and Debian's apt-get are required.
 `
 
-await runChecks([dependencies, images, charts, monitoring, delivery, clients], help)
+await runChecks([monitoring, images, charts, dependencies, delivery, clients], help)

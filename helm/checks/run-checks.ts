@@ -27,12 +27,16 @@ async function outcomeOf(check: Check): Promise<Result> {
   }
 }
 
+/** Areas that are checked at the same time: the longest one mostly waits. */
+const LANES = 2
+
 /** As a shell reports a process that SIGINT has ended. */
 const EXIT_INTERRUPTED = 130
 
 /**
- * Runs the checks that the process's arguments name (`[TEXT…] [--list]`) one after the other, prints a table of them, and ends the
- * process: with 0 when there are no faults.
+ * Runs the checks that the process's arguments name (`[TEXT…] [--list]`), those of an area one after the other, two areas side by side. Prints a table
+ * of them, and ends the process: with 0 when there are no faults.
+ * @param areas the longest first
  * @param help what `--help` prints
  */
 export async function runChecks(areas: readonly Area[], help: string): Promise<never> {
@@ -53,20 +57,25 @@ export async function runChecks(areas: readonly Area[], help: string): Promise<n
   }
   if (chosen.length === 0) refuse('no check is named by these arguments; --list names them', help)
 
-  const results: { area: string; results: Result[] }[] = []
-  let ending: Area['end']
+  const results = chosen.map(({ name }) => ({ area: name, results: [] as Result[] }))
+  const begun: Area[] = []
   // What dies with this process needs no care; what an area's end removes would stay.
   const interrupted = (): void =>
-    void (ending?.(false) ?? Promise.resolve()).finally(() => process.exit(EXIT_INTERRUPTED))
+    void Promise.allSettled(begun.map(({ end }) => end?.(false))).finally(() => process.exit(EXIT_INTERRUPTED))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, interrupted)
-  for (const { name, checks, end } of chosen) {
-    const of: Result[] = []
-    results.push({ area: name, results: of })
-    ending = end
-    for (const check of checks) of.push(await outcomeOf(check))
-    const hasFaults = of.some(({ faults }) => faults.length > 0)
-    if (end !== undefined) await step(`${name}: ending what was started`, () => end(hasFaults))
+  const areasLeft = chosen.entries()
+  const lane = async (): Promise<void> => {
+    for (const [index, area] of areasLeft) {
+      begun.push(area)
+      const of = results[index]?.results ?? []
+      for (const check of area.checks) of.push(await outcomeOf(check))
+      const { name, end } = area
+      const hasFaults = of.some(({ faults }) => faults.length > 0)
+      if (end !== undefined) await step(`${name}: ending what was started`, () => end(hasFaults))
+      begun.splice(begun.indexOf(area), 1)
+    }
   }
+  await Promise.all(Array.from({ length: LANES }, lane))
 
   for (const { area, results: of } of results) {
     console.log(paint('bold', `\n${area}`))

@@ -31,6 +31,8 @@ interface GoSource {
   readonly main?: string
   /** The package whose variables gitVersion, gitMajor and gitMinor say which version the program is. */
   readonly stamped?: string
+  /** Of OpenTelemetry's builder of collectors, what is in the collector that it makes: modules with their versions, by kind. That collector is the binary. */
+  readonly parts?: Readonly<Record<string, readonly string[]>>
 }
 
 const kubernetesRelease = {
@@ -75,6 +77,29 @@ const sources = {
   'blackbox-exporter': { debian: 'prometheus-blackbox-exporter', binary: 'usr/bin/prometheus-blackbox-exporter' },
   // Version 2, as in compose.yaml: its command is in the module of version 1. Its first build takes ten minutes and more.
   jaeger: { go: 'github.com/jaegertracing/jaeger', version: 'v1.76.0', main: 'cmd/jaeger', binary: 'jaeger' },
+  otelcol: {
+    go: 'go.opentelemetry.io/collector/cmd/builder',
+    version: 'v0.165.0',
+    parts: {
+      receivers: ['github.com/open-telemetry/opentelemetry-collector-contrib/receiver/filelogreceiver v0.165.1'],
+      processors: ['go.opentelemetry.io/collector/processor/memorylimiterprocessor v0.165.0'],
+      exporters: ['go.opentelemetry.io/collector/exporter/otlphttpexporter v0.165.0'],
+      extensions: [
+        'github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/filestorage v0.165.1',
+        'github.com/open-telemetry/opentelemetry-collector-contrib/extension/healthcheckextension v0.165.1',
+      ],
+      providers: [
+        'go.opentelemetry.io/collector/confmap/provider/envprovider v1.71.0',
+        'go.opentelemetry.io/collector/confmap/provider/fileprovider v1.71.0',
+      ],
+    },
+    binary: 'otelcol',
+  },
+  'victoria-logs': {
+    go: 'github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs',
+    version: 'v1.52.1',
+    binary: 'victoria-logs',
+  },
   // Docker Compose's own loader, as a program.
   compose: { go: 'github.com/compose-spec/compose-go/v2/cmd', version: 'v2.16.2', binary: 'cmd' },
   dclint: { npm: 'dclint', version: '3.1.0', binary: 'dclint' },
@@ -222,10 +247,18 @@ async function fill(source: Source, folder: string): Promise<void> {
     throw new UnavailableError(`${command.join(' ')} ended with ${exitCode}:\n${(output + errors).slice(-2_000)}`)
   }
   if ('go' in source) {
-    const { go, version, main, binary } = source
+    const { go, version, main, binary, parts } = source
     const env = { GOBIN: folder, CGO_ENABLED: '0' }
     const options = ['-trimpath', `-ldflags=${linkerFlagsOf(source)}`]
-    if (main === undefined) {
+    if (parts !== undefined) {
+      const manifest = {
+        dist: { name: binary, module: 'tools', output_path: '.' },
+        ...Object.fromEntries(Object.entries(parts).map(([kind, all]) => [kind, all.map((gomod) => ({ gomod }))])),
+      }
+      // JSON is YAML.
+      await Bun.write(join(folder, 'manifest.yaml'), JSON.stringify(manifest))
+      await must(['go', 'run', `${go}@${version}`, '--config=manifest.yaml'], { env })
+    } else if (main === undefined) {
       await must(['go', 'install', ...options, `${go}@${version}`], { env })
     } else {
       const { GoMod } = JSON.parse(await must(['go', 'mod', 'download', '-json', `${go}@${version}`])) as {

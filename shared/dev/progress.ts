@@ -17,7 +17,16 @@ export function summarise(results: readonly { title: string; ok: boolean; text: 
   return failed === 0 ? 0 : 1
 }
 
-/** Runs the work under a title. The work may report its progress. Prints to stderr, so that output can be piped. */
+/** The steps that run, each by what its line on a terminal says. */
+const running = new Set<() => string>()
+
+/** The one line of all steps that run, cut to the terminal's width. */
+function draw(): void {
+  const line = [...running].map((text) => text()).join('  |  ')
+  process.stderr.write(`\r\x1b[2K${line.slice(0, (process.stderr.columns ?? 80) - 1)}`)
+}
+
+/** Runs the work under a title, also beside others. The work may report its progress. Prints to stderr, so that output can be piped. */
 export async function step<Result>(
   title: string,
   work: (say: (progress: string) => void) => Promise<Result>,
@@ -26,11 +35,12 @@ export async function step<Result>(
   const elapsed = () => seconds(performance.now() - beganMs)
   const terminal = isTerminal()
   let at = ''
-  const draw = () => process.stderr.write(`\r\x1b[2K${title}${at && `: ${at}`} … ${elapsed()}`)
-  const remind = () => console.error(`${title}${at && `: ${at}`} … ${elapsed()}`)
-  const timer = setInterval(terminal ? draw : remind, terminal ? refreshMs : reminderMs)
+  const text = () => `${title}${at && `: ${at}`} … ${elapsed()}`
+  running.add(text)
+  const timer = setInterval(terminal ? draw : () => console.error(text()), terminal ? refreshMs : reminderMs)
   const end = (result: string) => {
     clearInterval(timer)
+    running.delete(text)
     console.error(`${terminal ? '\r\x1b[2K' : ''}${title}: ${result}, ${elapsed()}`)
   }
   try {

@@ -51,12 +51,15 @@ interface Limits {
   readonly suiteMs: number
   /** A suite that takes this long hangs, and is killed. */
   readonly killAfterMs: number
+  /** To these, `bun test` gives the suite's files, as they become free. */
+  readonly processes: number
 }
 
+/** Integration and e2e tests mostly wait, for brokers and time-outs, and must pass on a busy machine. Unit tests wait in part, for timers. */
 const limits: Readonly<Record<SuiteName, Limits>> = {
-  unit: { testTimeoutMs: 60_000, suiteMs: 30_000, killAfterMs: 300_000 },
-  integration: { testTimeoutMs: 60_000, suiteMs: 600_000, killAfterMs: 1_200_000 },
-  e2e: { testTimeoutMs: 300_000, suiteMs: 1_500_000, killAfterMs: 2_400_000 },
+  unit: { testTimeoutMs: 60_000, suiteMs: 30_000, killAfterMs: 300_000, processes: 3 * availableParallelism() },
+  integration: { testTimeoutMs: 60_000, suiteMs: 600_000, killAfterMs: 1_200_000, processes: 3 },
+  e2e: { testTimeoutMs: 300_000, suiteMs: 1_500_000, killAfterMs: 2_400_000, processes: 3 },
 }
 
 /**
@@ -134,6 +137,10 @@ const nightly: readonly string[] = [
   'shared/dev/brokers/kafka.e2e.test.ts',
   // Builds Jaeger. With every change, tracing.e2e.test.ts receives spans as a collector does.
   'helm/checks/traces.e2e.test.ts',
+  // Builds a collector and a store of logs. With every change, log-lines.e2e.test.ts checks each line of such a run.
+  'helm/checks/collectors.e2e.test.ts',
+  // Fetches OpenSearch. The schema of lines and what Filebeat is told of it seldom change.
+  'helm/checks/log-index.e2e.test.ts',
 ]
 
 interface SuiteResult extends TestCounts {
@@ -156,7 +163,7 @@ async function runSuite(
   brokers: string | undefined,
   options: { coverage: boolean },
 ): Promise<SuiteResult> {
-  const { testTimeoutMs, suiteMs, killAfterMs } = limits[suite]
+  const { testTimeoutMs, suiteMs, killAfterMs, processes } = limits[suite]
   const beganMs = performance.now()
   const output = await mkdtemp(join(tmpdir(), 'kafkatrace-test-'))
   const report = join(output, 'junit.xml')
@@ -167,7 +174,9 @@ async function runSuite(
       process.execPath,
       'test',
       // People watch slow tests run, so each result is printed. Of quick tests, only failures are.
-      ...(suite === 'unit' ? ['--only-failures', `--parallel=${unitProcesses}`, '--no-isolate'] : []),
+      ...(suite === 'unit' ? ['--only-failures'] : []),
+      `--parallel=${processes}`,
+      '--no-isolate',
       `--timeout=${testTimeoutMs}`,
       '--reporter=junit',
       `--reporter-outfile=${report}`,
@@ -243,28 +252,6 @@ const notRun = (title: string, fault: string): SuiteResult => ({
   skips: [],
   lcov: '',
 })
-
-/**
- * Splits a suite into parts that run at the same time. Integration tests and fault runs mostly wait, and must pass on a busy machine: others of their kind run
- * beside them. Unit tests are one part: `bun test` gives their files to processes as these become free.
- */
-function sideBySide(suite: SuiteName, files: readonly string[]): { title: string; files: readonly string[] }[] {
-  if (suite === 'unit') return [{ title: suite, files }]
-  const [folders, title] =
-    suite === 'e2e'
-      ? [['bench/faults/', 'bench/secured/'], 'e2e, fault runs']
-      : [['shared/'], 'integration, the Kafka client']
-  const [inFolder = [], others = []] = [true, false].map((are) =>
-    files.filter((file) => folders.some((folder) => file.startsWith(folder)) === are),
-  )
-  return [
-    { title, files: inFolder },
-    { title: `${suite}, others`, files: others },
-  ].filter((part) => part.files.length > 0)
-}
-
-/** Of unit tests, which in part wait for timers: three processes for each core. */
-const unitProcesses = 3 * availableParallelism()
 
 const scan = (pattern: string): string[] => [...new Bun.Glob(pattern).scanSync(root)].sort()
 
@@ -362,13 +349,7 @@ async function main(): Promise<number> {
         if (broker === undefined) break
         brokers = broker.bootstrapServers
       }
-      results.push(
-        ...(await Promise.all(
-          sideBySide(suite, filesOf[suite]).map(({ title, files }) =>
-            runJudged(title, suite, files, brokers, { coverage: complete }),
-          ),
-        )),
-      )
+      results.push(await runJudged(suite, suite, filesOf[suite], brokers, { coverage: complete }))
       if (suite === 'integration' && broker !== undefined && (await dockerAnswers())) {
         const redpanda = await started('Redpanda', startRedpanda)
         if (redpanda === undefined) continue

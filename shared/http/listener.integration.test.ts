@@ -18,8 +18,9 @@ import pino from 'pino'
 import { type Authority, type Certificate, createAuthority } from '../testing/certificates.ts'
 import { until } from '../testing/until.ts'
 import { type Certificates, certificatesOf } from './certificates.ts'
+import { clientAddress } from './client-address.ts'
 import { authoriseByCertificate, namesOf } from './client-certificates.ts'
-import { type Listener, type ListenOptions, listen } from './listener.ts'
+import { type Listener, type ListenOptions, listen, listenable } from './listener.ts'
 import { openSockets } from './sockets.ts'
 import { tenantsOf } from './tenants.ts'
 
@@ -185,6 +186,39 @@ const agreed = (said: string): string | undefined => {
   return protocol === undefined || protocol === '(NONE)' ? undefined : `${protocol} ${cipher}`
 }
 
+describe('a port at every address', () => {
+  const askedBy = async (host: string, number: number): Promise<string> => {
+    const answer = await fetch(`https://${host}:${number}/`, { tls: { rejectUnauthorized: false }, keepalive: false })
+    return answer.text()
+  }
+
+  test.each([[false], [true]])(
+    'is reached by IPv4 and IPv6, also once its certificate has changed (client certificates: %p)',
+    async (asksClients) => {
+      const ca = asksClients ? readFileSync(clients.certificateFile, 'utf8') : undefined
+      const { listener, put, watch } = port(
+        {
+          hostname: '::',
+          asksClients,
+          fetch: (request) => new Response(clientAddress(undefined, (one) => listener.addressOf(one))(request)),
+        },
+        filesOf(pair(0)),
+        ca,
+      )
+      const both = () => Promise.all(['127.0.0.1', '[::1]'].map((host) => askedBy(host, listener.port)))
+      expect(await both()).toEqual(['127.0.0.1', '::1'])
+      watch()
+      put(filesOf(pair(1), ca === undefined ? {} : { 'ca.crt': ca }))
+      await until(async () => (await servedSerial(listener.port)) === serialIn(pair(1)))
+      expect(await both()).toEqual(['127.0.0.1', '::1'])
+    },
+  )
+
+  test('is at every one of IPv4 where the kernel has no IPv6', () => {
+    expect(['::', '::1'].map((hostname) => listenable(hostname, false))).toEqual(['0.0.0.0', '::1'])
+  })
+})
+
 describe('the TLS of a port', () => {
   const OURS = ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305']
 
@@ -322,12 +356,14 @@ describe.skipIf(openSockets() === undefined)('a certificate that is replaced', (
   test('is served to all later connections, without a connection that is closed or refused, or a failed request', async () => {
     const { listener, put, watch } = port()
     await watch()
-    const before = readdirSync('/proc/self/fd').length
+    const openOnes = (): number => ownSockets().filter(({ port }) => port === listener.port).length
+    const before = openOnes()
+    expect(before).toBeGreaterThan(0)
     await renewUnderLoad(listener.port, put)
     // Servers with earlier certificates are gone, once their connections are.
     put(filesOf(pair(1)))
     await until(async () => (await servedSerial(listener.port)) === serialIn(pair(1)), { what: 'the last one' })
-    await until(() => readdirSync('/proc/self/fd').length <= before + 2, { what: 'earlier servers to be closed' })
+    await until(() => openOnes() <= before, { what: 'earlier servers to be closed' })
   })
 
   test('is so where clients have certificates, too', async () => {
@@ -484,8 +520,8 @@ describe('a client’s certificate', () => {
   })
 })
 
-/** The ports on the loopback interface that this process listens at. */
-function listeningPorts(): number[] {
+/** The TCP sockets that this process has open, by local port (proc(5), /proc/net/tcp). */
+function ownSockets(): { port: number; isListening: boolean }[] {
   const inodes = new Set(
     readdirSync('/proc/self/fd').flatMap((fd) => {
       try {
@@ -500,9 +536,12 @@ function listeningPorts(): number[] {
     .slice(1)
     .flatMap((line) => {
       const [, local = '', , state, , , , , , inode = ''] = line.trim().split(/\s+/)
-      return state === '0A' && inodes.has(inode) ? [Number.parseInt(local.split(':')[1] ?? '', 16)] : []
+      const port = Number.parseInt(local.split(':')[1] ?? '', 16)
+      return inodes.has(inode) ? [{ port, isListening: state === '0A' }] : []
     })
 }
+
+const listeningPorts = (): number[] => ownSockets().flatMap(({ port, isListening }) => (isListening ? [port] : []))
 
 describe('what goes through TLS and on', () => {
   const SIZE = 20 * 2 ** 20

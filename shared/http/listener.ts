@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { Certificates, Material } from './certificates.ts'
 import { showCertificate } from './client-certificates.ts'
 import { LOOPBACK, type Relay, relay } from './relay.ts'
@@ -11,7 +12,18 @@ import { tlsOf } from './tls.ts'
 /** How often it is looked at whether servers with an earlier certificate have connections left. */
 const EARLIER_LOOK_MS = 30_000
 
+/** Of IPv6, and of IPv4 where the kernel has both. */
+const EVERY_ADDRESS = '::'
+
+/** There is none with the kernel's `ipv6.disable=1`. */
+const kernelHasIpv6 = (): boolean => process.platform !== 'linux' || existsSync('/proc/net/if_inet6')
+
+/** @returns where to listen: for `::`, every address of IPv4 where the kernel has no IPv6 */
+export const listenable = (hostname: string, hasIpv6 = kernelHasIpv6()): string =>
+  hostname === EVERY_ADDRESS && !hasIpv6 ? '0.0.0.0' : hostname
+
 export interface ListenOptions {
+  /** An address; `::` is every one of IPv6 and IPv4. */
   hostname: string
   /** 0 takes a free one. */
   port: number
@@ -51,7 +63,8 @@ type Server = ReturnType<typeof Bun.serve>
 
 /** @throws Error where the port cannot be listened at */
 export function listen(options: ListenOptions): Listener {
-  const { hostname, reusePort = false, certificates, asksClients = false } = options
+  const { reusePort = false, certificates, asksClients = false } = options
+  const hostname = listenable(options.hostname)
   const sockets = openSockets()
   const serve = (address: { hostname: string; port: number }, material?: Material, fetch = options.fetch): Server =>
     Bun.serve({

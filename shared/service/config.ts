@@ -132,7 +132,10 @@ export const commonVariables = {
     default: 'auto',
     description: 'auto: pretty on a terminal, JSON elsewhere.',
   }),
-  OPS_HOST: Type.String({ default: '0.0.0.0', description: 'The address that the operations port listens on.' }),
+  OPS_HOST: Type.String({
+    default: '::',
+    description: 'The address that the operations port listens on; ::, all of IPv6 and IPv4.',
+  }),
   DRAIN_TIMEOUT_MS: integer(
     15_000,
     100,

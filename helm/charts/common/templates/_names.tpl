@@ -1,18 +1,18 @@
-{{/* Unique within a namespace; a release that is named like the chart is not named twice. */}}
+{{/* Unique within a namespace, so that of a long name the release's part is cut; a release that is named like the chart is not named twice. */}}
 {{- define "kafkatrace.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
 {{- else if contains .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 52 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- printf "%s-%s" (.Release.Name | trunc (sub 51 (len .Chart.Name) | int) | trimSuffix "-") .Chart.Name -}}
 {{- end -}}
 {{- end -}}
 
 {{/* What a selector may name: nothing that changes with a version, since selectors cannot change. */}}
 {{- define "kafkatrace.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "kafkatrace.labels" -}}
@@ -30,7 +30,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Takes (list context name). */}}
 {{- define "kafkatrace.metadata.named" -}}
 name: {{ index . 1 }}
-namespace: {{ (index . 0).Release.Namespace }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
 labels:
   {{- include "kafkatrace.labels" (index . 0) | nindent 2 }}
 {{- end -}}

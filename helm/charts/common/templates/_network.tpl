@@ -17,7 +17,7 @@ nothing: no rule is made of it.
     - podSelector:
         matchLabels:
           app.kubernetes.io/name: {{ $context.Chart.Name }}-test
-          app.kubernetes.io/instance: {{ $context.Release.Name }}
+          app.kubernetes.io/instance: {{ $context.Release.Name | quote }}
   ports:
     - {protocol: TCP, port: {{ $port }}}
 {{- end -}}

@@ -118,12 +118,14 @@ valueFrom:
 {{- include "kafkatrace.tls.volumes" . }}
 {{- end -}}
 
-{{/* Restricted Pod Security Standard. The user is the image's. */}}
+{{/* Restricted Pod Security Standard. The user is the image's, but on OpenShift, which gives each namespace users of its own and refuses others. */}}
 {{- define "kafkatrace.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
 runAsUser: 10001
 runAsGroup: 10001
 fsGroup: 10001
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
@@ -158,6 +160,22 @@ annotations:
   {{- with .Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Of a job's pod, which what rolls pods out does not concern. Takes (list context labels). */}}
+{{- define "kafkatrace.pod.job.metadata" -}}
+{{- $labels := index . 1 -}}
+{{- with index . 0 -}}
+labels:
+  {{- $labels | nindent 2 }}
+  {{- with .Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 

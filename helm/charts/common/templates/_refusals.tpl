@@ -28,8 +28,8 @@ Takes (list context materials): the chart's own materials, each as (list path ma
 {{- if gt (len $sources) 1 }}
   - {{ $path }} has {{ join " and " $sources }}: name one source.
 {{- end }}
-{{- if and $material.values (eq $environment "production") }}
-  - {{ $path }}.values puts secrets into the release, and environment is production: use existingSecret or externalSecret.
+{{- if and $material.values (ne $environment "development") }}
+  - {{ $path }}.values puts secrets into the release, and environment is {{ $environment }}: use existingSecret or externalSecret.
 {{- end }}
 {{- if and $material.externalSecret (not $values.secretStore.name) }}
   - {{ $path }}.externalSecret needs secretStore.name.

@@ -1,13 +1,13 @@
 {{/* `helm test`: asks the operations port, as the kubelet does, but through the Service's name and the network policies. */}}
 {{- define "kafkatrace.test.metadata" -}}
 name: {{ include "kafkatrace.fullname" . }}-test
-namespace: {{ .Release.Namespace }}
+namespace: {{ .Release.Namespace | quote }}
 labels:
   {{- include "kafkatrace.test.labels" . | nindent 2 }}
 {{- end -}}
 
 {{- define "kafkatrace.test.labels" -}}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/name: {{ .Chart.Name }}-test
 app.kubernetes.io/part-of: kafkatrace
 {{- end -}}
@@ -30,8 +30,7 @@ spec:
   ttlSecondsAfterFinished: 86400
   template:
     metadata:
-      labels:
-        {{- include "kafkatrace.test.labels" . | nindent 8 }}
+      {{- include "kafkatrace.pod.job.metadata" (list . (include "kafkatrace.test.labels" .)) | nindent 6 }}
     spec:
       restartPolicy: Never
       automountServiceAccountToken: false
@@ -73,7 +72,8 @@ spec:
             {{- include "kafkatrace.securityContext" . | nindent 12 }}
           resources:
             requests: {cpu: 50m, memory: 128Mi}
-            limits: {memory: 128Mi}
+            # Of CPU, too: a quota may ask for it, and nothing waits for this pod.
+            limits: {cpu: 500m, memory: 128Mi}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
       volumes:

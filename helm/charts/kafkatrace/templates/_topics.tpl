@@ -3,9 +3,20 @@
 {{- if and .Values.topics.job .Values.producer.enabled -}}true{{- end -}}
 {{- end -}}
 
+{{- define "topics.name" -}}
+{{- printf "%s-topics" (.Release.Name | trunc 44 | trimSuffix "-") -}}
+{{- end -}}
+
+{{/* Of its own, since those of the services come after it; or the one that there is. */}}
+{{- define "topics.serviceAccount.name" -}}
+{{- with .Values.producer.serviceAccount -}}
+{{- ternary (include "topics.name" $) (.name | default "default") .create -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The producer's context, as JSON, with the job's own variables: it has the producer's image, Kafka and tenants. */}}
 {{- define "topics.context" -}}
-{{- $own := dict "fullnameOverride" (printf "%s-topics" .Release.Name) "global" .Values.global "extraEnv" list -}}
+{{- $own := dict "fullnameOverride" (include "topics.name" .) "global" .Values.global -}}
 {{- $values := mergeOverwrite (deepCopy .Values.producer) $own -}}
 {{- $_ := set $values "config" (dict "TOPIC_PARTITIONS" .Values.topics.partitions "TOPIC_REPLICATION" .Values.topics.replication) -}}
 {{- $_ := set $values "tls" dict -}}
@@ -13,7 +24,7 @@
 {{- end -}}
 
 {{- define "topics.labels" -}}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/name: topics
 app.kubernetes.io/part-of: kafkatrace
 {{- end -}}
