@@ -121,7 +121,7 @@ export function createMetrics() {
     ),
     blockedStreams: gauge(
       'blocked_streams',
-      'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing.',
+      'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing, or their last records were not acknowledged in time.',
     ),
     handshakes: counter('webhook_handshakes_total', 'CloudEvents webhook validation requests granted.'),
     webhooks: counter(
@@ -282,7 +282,9 @@ export function createMetrics() {
         table.schemasCurrent.set(state.ok && state.detail === undefined ? 1 : 0)
         table.tenantsCurrent.set(access.state().detail === undefined ? 1 : 0)
         table.tokenKeysCurrent.set(tokenKeys?.state().detail === undefined ? 1 : 0)
-        table.blockedStreams.set(topics().filter((topic) => producer.blocked(topic) !== undefined).length)
+        table.blockedStreams.set(
+          topics().filter((topic) => (producer.blocked(topic) ?? producer.unacknowledged(topic)) !== undefined).length,
+        )
       }
       read()
       // prom-client collects each metric by itself; one of them reads all levels, so that they are of one moment.

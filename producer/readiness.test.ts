@@ -5,6 +5,7 @@ import { readinessChecks } from './readiness.ts'
 function service(first: string[], createsTopics = true) {
   const topics = [...first]
   const blocked = new Map(topics.map((topic) => [topic, `${topic} is not there`]))
+  const overdue = new Map<string, string>()
   const compacted = new Set<string>()
   const now = {
     ms: 0,
@@ -17,6 +18,7 @@ function service(first: string[], createsTopics = true) {
     producer: {
       connection: () => now.connection,
       blocked: (topic) => blocked.get(topic),
+      unacknowledged: (topic) => overdue.get(topic),
       making: () => now.making,
       settings: (topic) => ({ maxMessageBytes: undefined, isCompacted: compacted.has(topic) }),
     },
@@ -24,7 +26,7 @@ function service(first: string[], createsTopics = true) {
     creationFault: () => now.fault,
     nowMs: () => now.ms,
   })
-  return { ...checks, topics, blocked, compacted, now }
+  return { ...checks, topics, blocked, overdue, compacted, now }
 }
 
 test('a broker that cannot be reached while others can is named', () => {
@@ -80,6 +82,19 @@ describe('the streams', () => {
     expect(streams()).toEqual({ ok: true })
     blocked.set('b', 'not authorized to write to b')
     expect(streams()).toEqual({ ok: true, detail: '1 of 2 streams cannot be written to: not authorized to write to b' })
+    blocked.set('a', 'not authorized to write to a')
+    expect(streams().ok).toBe(false)
+  })
+
+  test('one whose records are not acknowledged is named, too, and if none are it is not well', () => {
+    const { streams, blocked, overdue } = service(['a', 'b'])
+    blocked.clear()
+    expect(streams()).toEqual({ ok: true })
+    overdue.set('b', 'records of b are not acknowledged')
+    expect(streams()).toEqual({
+      ok: true,
+      detail: '1 of 2 streams cannot be written to: records of b are not acknowledged',
+    })
     blocked.set('a', 'not authorized to write to a')
     expect(streams().ok).toBe(false)
   })

@@ -24,7 +24,7 @@ const CREATE_ADVICE = 'create missing topics with `bun producer/create-topics.ts
  */
 export function readinessChecks(deps: {
   topics(): readonly string[]
-  producer: Pick<RecordProducer, 'connection' | 'blocked' | 'making' | 'settings'>
+  producer: Pick<RecordProducer, 'connection' | 'blocked' | 'unacknowledged' | 'making' | 'settings'>
   /** Whether this service creates missing topics. */
   createsTopics: boolean
   /** Why not all topics could be created. */
@@ -49,7 +49,7 @@ export function readinessChecks(deps: {
       if (producer.connection().state !== 'connected')
         return { ok: false, reason: 'unknown while Kafka is unreachable' }
       const topics = deps.topics()
-      const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? [])
+      const reasons = topics.flatMap((topic) => producer.blocked(topic) ?? producer.unacknowledged(topic) ?? [])
       if (reasons.length < fewest.streams) fewest = { streams: reasons.length, sinceMs: nowMs() }
       complete ||= reasons.length === 0
       const compacted = compactedOf(topics.filter((topic) => producer.settings(topic).isCompacted))

@@ -22,6 +22,7 @@ import { securityOf } from './security.ts'
 import type { Statistics } from './statistics.ts'
 import { watchTopics } from './topic-watch.ts'
 import { type DeliveryResult, ProduceError, type ProduceFault, type RecordProducer } from './types.ts'
+import { Unacknowledged } from './unacknowledged.ts'
 
 export interface RecordProducerOptions {
   config: CommonConfig
@@ -175,6 +176,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
   const stopping = new AbortController()
   const watch = watchConnection({ config, client: 'producer', log })
   const topics = watchTopics(options.topics, log)
+  const unacknowledged = new Unacknowledged(log)
   const deliveries = new Deliveries()
   let client: { kafka: Producer; records: PackedProducer } | undefined
   /** Why the previous client was replaced, until this one has a producer id. */
@@ -254,6 +256,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       ? new ProduceError('invalid', 'not stored', messageOf(code))
       : deliveryOf(one.topic, report, of === client?.kafka ? undefined : trouble)
     deliveries.settle(report.sequence, one, result)
+    if (!(result instanceof ProduceError)) unacknowledged.acknowledged(one.topic)
+    else if (code === CODE.MSG_TIMED_OUT) unacknowledged.timedOut(one.topic)
     if (code === CODE.FATAL && of === client?.kafka) replace(messageOf(code))
     else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) topics.refused(one.topic)
     else if (isInvalid) topics.refusedKeyless(one.topic)
@@ -281,6 +285,7 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       if (trouble !== undefined) return trouble
       return connection.state === 'connecting' ? connection.reason : topics.blocked(topic)
     },
+    unacknowledged: (topic) => unacknowledged.reason(topic),
     watch: topics.watch,
     making: topics.making,
     partitionCount: topics.partitionCount,

@@ -214,6 +214,7 @@ export class FakeKafka {
       },
       watch: () => undefined,
       making: () => 0,
+      unacknowledged: () => undefined,
       partitionCount: (topic) => this.#topics.get(topic)?.length,
       settings: (topic) => this.settings.get(topic) ?? { maxMessageBytes: undefined, isCompacted: false },
       produce: (records) =>
