@@ -177,6 +177,8 @@ async function startPrograms(node: StartedNode, { env, authorityFile, kubectl }:
     `--hostname-override=${name}`,
     `--node-ip=${address}`,
     `--node-labels=topology.kubernetes.io/zone=zone-${index}`,
+    // What pods use is measured more often than metrics are read, so that each reading is a new one.
+    '--housekeeping-interval=5s',
   ])
   const proxySettings = await file('kube-proxy.json', JSON.stringify(proxyConfig(name, kubeconfig)))
   machine.start('kube-proxy', [proxy ?? '', `--config=${proxySettings}`])
