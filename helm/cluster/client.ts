@@ -28,6 +28,8 @@ export interface Order {
 
 /** A request that was not answered with 202. */
 export interface FailedRequest {
+  /** The ID of its first event. */
+  id: string
   /** Since the epoch. */
   sentMs: number
   endedMs: number
@@ -152,7 +154,8 @@ async function send({ url, key, stream }: Target, order: Order, place: string): 
     }
     const nowMs = performance.now()
     if (status !== 202) {
-      failed.push({ sentMs, endedMs: Date.now(), connection, status, retryAfter, what: text.slice(0, MAX_TEXT) })
+      const id = events[0]?.id ?? ''
+      failed.push({ id, sentMs, endedMs: Date.now(), connection, status, retryAfter, what: text.slice(0, MAX_TEXT) })
       return
     }
     if (latencies.push(nowMs - dueMs) === 1) await Bun.write(`${place}.begun`, '')

@@ -21,6 +21,7 @@ type Say = (progress: string) => void
 
 const SERVICES = ['producer', 'consumer', 'console'] as const
 const UP_TIMEOUT_SECONDS = 120
+const CPU_WEIGHT = 2
 
 interface Engine {
   readonly machine: Machine
@@ -112,6 +113,7 @@ async function startEngine(say: Say): Promise<Engine> {
     place,
     folder: join(folder, 'machine'),
     logs,
+    cpuWeight: CPU_WEIGHT,
     removeWhenOrphaned: folder,
   })
   ends.push(() => machine.stop())

@@ -171,6 +171,7 @@ async function install(one: Rig, say: Say): Promise<Outcome> {
     .replace('{"tenants": {', `{"tenants": {"probe": ${JSON.stringify(PROBED)}, `)
   const patch = JSON.stringify({ data: { 'tenants.json': btoa(more) } })
   await one.must(['-n', NAMESPACE, 'patch', 'secret', 'kafkatrace-tenants', '-p', patch])
+  await one.startClient()
   return demands.outcome()
 }
 
@@ -203,7 +204,7 @@ async function underLoad(
     )
     const { sheet, judged } = await load.stop()
     const failed = sheet.failed.length
-    const { lost, doubled, outOfOrder, violations } = judged
+    const { lost, doubled, outOfOrder, stored, violations } = judged
     scenarios.push({
       name,
       eventsPerSecond: rate,
@@ -216,7 +217,9 @@ async function underLoad(
       seconds,
     })
     const wrong = sheet.failed.filter((request) => !mayFail(request))
-    const examples = wrong.slice(0, MAX_EXAMPLES).map((request) => `\n${JSON.stringify(request)}`)
+    const examples = wrong
+      .slice(0, MAX_EXAMPLES)
+      .map((request) => `\n${JSON.stringify({ ...request, isStored: stored.includes(request.id) })}`)
     demands.demand(
       wrong.length === 0,
       `${name}: ${wrong.length} of ${sheet.requests} requests failed:${examples.join('')}`,

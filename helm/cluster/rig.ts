@@ -12,7 +12,7 @@ import { type Order, type Sheet, type Target, writeWhole } from './client.ts'
 import { AS_CLIENT, startControlPlane, waitFor as waitUntil } from './control-plane.ts'
 import { archiveKafka, archiveOwn, archiveStages, DNS_IMAGE, METRICS_IMAGE, STAGES } from './images.ts'
 import { requireRoot } from './machine.ts'
-import { type Cluster, createCluster } from './node.ts'
+import { type Cluster, createCluster, PAUSE_IMAGE } from './node.ts'
 import { before, isExample, replacementOf } from './page.ts'
 import { dns, kafka, metrics, type Program, program } from './services.ts'
 import { openShell, type Shell, type Typed } from './shell.ts'
@@ -56,6 +56,8 @@ export interface Rig {
   helm(...args: string[]): Promise<Ran>
   /** Defines the operators' kinds of an API group. */
   define(group: string): Promise<void>
+  /** Starts the client of {@link load}, which looks for the producer first. */
+  startClient(): Promise<unknown>
   /** Lets a client send, in the namespace that may reach the producer. Returns after its first answer. @param name part of the events' IDs */
   load(name: string, eventsPerSecond: number): Promise<Load>
   /** Runs a script of the checkout in a pod to its end. @returns its log */
@@ -113,13 +115,13 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
   say('importing images')
   await Promise.all(
     cluster.nodes.map(async (node, index) => {
-      for (const { file } of own) await node.importImage(file)
+      for (const { image, file } of own) if (index === 0 || image === PAUSE_IMAGE) await node.importImage(file)
       for (const stage of STAGES) {
         const { image, file } = stages[stage]
         await node.importImage(file)
         for (const tag of [version, NEXT_TAG]) await node.tagImage(image, `${REGISTRY}/${stage}:${tag}`)
       }
-      // All of Kafka is on the first.
+      // All of Kafka, and the cluster's own services, are on the first.
       if (index === 0) await node.importImage(kafkaArchive.file)
     }),
   )
@@ -173,6 +175,12 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
     await runProgram({ name, namespace, command, mounts: { [root]: root, [results]: results } })
     return results
   }
+  /** @returns its folder */
+  const startClient = (): Promise<string> => {
+    const target: Target = { url: `http://kafkatrace-producer.${NAMESPACE}.svc`, key, stream: 'events', folder: FOLDER }
+    client ??= startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
+    return client
+  }
   const rig: Rig = {
     cluster,
     version,
@@ -200,15 +208,9 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
         (await definitionFiles()).filter((file) => file.includes(group)),
       ),
     helm: (...args) => run([programs.helm, ...args], { cwd: typing, env }),
+    startClient,
     async load(name, eventsPerSecond) {
-      const target: Target = {
-        url: `http://kafkatrace-producer.${NAMESPACE}.svc`,
-        key,
-        stream: 'events',
-        folder: FOLDER,
-      }
-      client ??= startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
-      const place = join(await client, String(++orders))
+      const place = join(await startClient(), String(++orders))
       const order: Order = { eventsPerSecond, name: `${name}-${Date.now()}` }
       await writeWhole(`${place}.order`, JSON.stringify(order))
       const has = async (what: string): Promise<void> => {
