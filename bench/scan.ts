@@ -37,6 +37,7 @@ export async function scanByKey(brokers: string, topic: string): Promise<Map<str
  * Reads the committed records of a topic, which must exist, in offset order within each partition.
  * @param output kcat's options for what it prints of a record, in one line
  * @param onLines gets whole lines, each with its line feed. As Latin-1: every byte is one character, so that bytes which are not UTF-8 are kept
+ * @param sinceMs of the first records, by their timestamp; default: all
  * @throws Error with kcat's reason, also when it has not ended after {@link SCAN_TIMEOUT_MS}
  */
 export async function readTopic(
@@ -44,8 +45,10 @@ export async function readTopic(
   topic: string,
   output: readonly string[],
   onLines: (lines: string) => void,
+  sinceMs?: number,
 ): Promise<void> {
-  const options = ['-C', '-b', brokers, '-t', topic, '-o', 'beginning', '-e', '-q', ...output]
+  const from = sinceMs === undefined ? 'beginning' : `s@${sinceMs}`
+  const options = ['-C', '-b', brokers, '-t', topic, '-o', from, '-e', '-q', ...output]
   const child = Bun.spawn([kcatCommand(), ...options, ...SETTINGS.flatMap((setting) => ['-X', setting])], {
     stdin: 'ignore',
     stdout: 'pipe',

@@ -21,6 +21,7 @@ export interface KeepAliveFacts {
 /** Reads a response while it arrives. Decodes nothing but chunks. */
 interface Answer {
   status: number
+  retryAfter: string | undefined
   body: Buffer[]
   /** Whether the server says that the connection closes after it. */
   last: boolean
@@ -70,7 +71,7 @@ export function createKeepAliveClient(): KeepAliveClient {
         const answer = await exchange(socket, Buffer.concat([Buffer.from(head), bytes]), signal)
         if (answer.last || socket.destroyed) socket.destroy()
         else idle.push(socket)
-        return { status: answer.status, body: each(answer.body) }
+        return { status: answer.status, retryAfter: answer.retryAfter, body: each(answer.body) }
       } catch (error) {
         socket?.destroy()
         facts.failures.push((error as Error).message)
@@ -140,13 +141,14 @@ export function parseAnswer(bytes: Buffer): Answer | undefined {
     }),
   )
   const last = headers.get('connection') === 'close'
+  const retryAfter = headers.get('retry-after')
   const rest = bytes.subarray(headEnd + HEAD_END.length)
   if (headers.get('transfer-encoding') === 'chunked') {
     const body = parseChunks(rest)
-    return body && { status, body, last }
+    return body && { status, retryAfter, body, last }
   }
   const length = Number(headers.get('content-length') ?? 0)
-  return rest.length < length ? undefined : { status, body: [rest.subarray(0, length)], last }
+  return rest.length < length ? undefined : { status, retryAfter, body: [rest.subarray(0, length)], last }
 }
 
 /** RFC 9112, section 7.1; undefined until the last chunk has arrived. */

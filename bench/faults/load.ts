@@ -304,13 +304,14 @@ export type Post = (
   headers: Record<string, string>,
   body: Prepared['body'],
   signal: AbortSignal,
-) => Promise<{ status: number; body: AsyncIterable<Uint8Array> }>
+) => Promise<{ status: number; retryAfter?: string | undefined; body: AsyncIterable<Uint8Array> }>
 
 /** A connection for every request. */
 export const postOnce: Post = async (url, headers, body, signal) => {
   // For a pooled connection that turns out to be closed, the runtime would resend the request without our knowledge.
   const response = await fetch(url, { method: 'POST', headers, body, keepalive: false, signal })
-  return { status: response.status, body: response.body ?? new Blob([]).stream() }
+  const retryAfter = response.headers.get('retry-after') ?? undefined
+  return { status: response.status, retryAfter, body: response.body ?? new Blob([]).stream() }
 }
 
 /** How much of a refusal is kept, in characters. */

@@ -31,6 +31,9 @@ const BLOCK = '198.18'
 const CLIENTS_HOST = 254
 const PREFIX = 'kafkatrace-'
 
+/** Of this process. */
+let networks = 0
+
 /** @throws Error that says what is missing, where namespaces are not available */
 export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
   const lacking = [
@@ -43,7 +46,8 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
     )
   await removeOrphans()
   const subnet = freeSubnet()
-  const name = (what: string) => `${PREFIX}${process.pid}-${what}`
+  const number = ++networks
+  const name = (what: string) => `${PREFIX}${process.pid}-${number}-${what}`
   const hub = name('hub')
   const nodes = Array.from({ length: nodeCount }, (_, node) => ({
     namespace: name(`node-${node}`),
@@ -73,7 +77,7 @@ export async function createNetwork(nodeCount: number): Promise<TestNetwork> {
       // A node talks to itself through its own address.
       await ip(['-n', namespace, 'link', 'set', 'lo', 'up'])
     }
-    const ours = `kt${process.pid}`
+    const ours = `kt${process.pid}-${number}`
     await ip(['link', 'add', ours, 'type', 'veth', 'peer', 'name', 'clients', 'netns', hub])
     await join('clients')
     await ip(['address', 'add', `${subnet}.${CLIENTS_HOST}/24`, 'dev', ours])

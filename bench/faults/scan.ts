@@ -15,11 +15,11 @@ const OUR_HEADERS = new Set([
   'kt-received-at',
 ])
 
-/** All committed records of a stream's four topics, which must exist. */
-export async function scanStream(brokers: string, topic: string): Promise<Log> {
+/** All committed records of a stream's four topics, which must exist. @param sinceMs of the first records, by their timestamp; default: all */
+export async function scanStream(brokers: string, topic: string, sinceMs?: number): Promise<Log> {
   const read = async (name: string): Promise<LogRecord[]> => {
     const records: LogRecord[] = []
-    await scanTopic(brokers, name, (record) => void records.push(record))
+    await scanTopic(brokers, name, (record) => void records.push(record), sinceMs)
     return records
   }
   const [input, retry, dlq, processed] = await Promise.all([
@@ -32,11 +32,17 @@ export async function scanStream(brokers: string, topic: string): Promise<Log> {
 }
 
 /** Calls back for every committed record of a topic, in offset order within each partition. */
-export async function scanTopic(brokers: string, topic: string, found: (record: LogRecord) => void): Promise<void> {
-  await readTopic(brokers, topic, ['-J'], (lines) => {
+export async function scanTopic(
+  brokers: string,
+  topic: string,
+  found: (record: LogRecord) => void,
+  sinceMs?: number,
+): Promise<void> {
+  const add = (lines: string): void => {
     // The last line ends, too.
     for (const line of lines.split('\n').slice(0, -1)) found(parseRecord(line))
-  })
+  }
+  await readTopic(brokers, topic, ['-J'], add, sinceMs)
 }
 
 /** What kcat prints of a record, text as Latin-1. */

@@ -95,8 +95,11 @@ export async function buildStage(stage: string): Promise<string> {
   return image
 }
 
-/** Removes what building left: a stage without steps leaves a container behind, and every change leaves its previous layers. */
+/** Removes the containers that building left, and their mounts: a stage without steps leaves one. */
+export const removeContainers = (): Promise<string> => buildah('rm', '--all')
+
+/** Removes what building left: containers, and the previous layers of every change. */
 export async function removeUnused(): Promise<void> {
-  await buildah('rm', '--all')
+  await removeContainers()
   await buildah('rmi', '--prune')
 }

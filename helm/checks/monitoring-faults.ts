@@ -19,7 +19,6 @@ import {
   CONSOLE_JOBS,
   CONSOLE_LETTERS,
   CONSOLE_OUTCOMES,
-  type FiringAlert,
   holdsWithin,
   MONITORING_GROUP,
   OPERATOR_KEY,
@@ -29,6 +28,7 @@ import {
 } from './monitoring-rig.ts'
 import { alerts } from './monitoring-rules.ts'
 import { scaledRules } from './monitoring-scale.ts'
+import type { FiringAlert } from './prometheus.ts'
 import { tool } from './tools.ts'
 
 /** Makes every alert fire by a fault of the real services, with windows of seconds. */

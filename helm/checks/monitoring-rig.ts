@@ -10,6 +10,7 @@ import { type Certificate, createAuthority } from '../../shared/testing/certific
 import { createService, type Service } from '../../shared/testing/services.ts'
 import { root } from './check.ts'
 import { MONITORING, type RuleFile, ruleFiles } from './monitoring-rules.ts'
+import { type Prometheus, prometheusAt } from './prometheus.ts'
 import { tool } from './tools.ts'
 
 /** Paths of the console that faults and panels use. */
@@ -93,17 +94,7 @@ export const CHECKED_TYPE = 'dev.kafkatrace.checked'
 const SCHEMA_FILE = `default.events-${CHECKED_TYPE}.v1.json`
 const SCHEMA = JSON.stringify({ type: 'object', required: ['total'] })
 
-interface Sample {
-  metric: Record<string, string>
-  value: [number, string]
-}
-
-export interface FiringAlert {
-  alert: string
-  summary: string
-}
-
-export interface Rig {
+export interface Rig extends Omit<Prometheus, 'isReady'> {
   kafka: KafkaCluster
   producer: Service
   consumer: Service
@@ -115,11 +106,6 @@ export interface Rig {
   twin: Service
   /** A producer, not started, that does not reach Kafka. Prometheus scrapes it. */
   cutOff: Service
-  query(expr: string): Promise<Sample[]>
-  /** The trace ids that a histogram's buckets name. */
-  exemplars(histogram: string): Promise<string[]>
-  /** Alerts that are firing now. */
-  firing(): Promise<FiringAlert[]>
   /** Sends one event or a batch. Results show in the metrics only. */
   send(events: object): Promise<void>
   /** Sends a webhook of GitHub's to its source, signed with the source's secret or with another. */
@@ -154,8 +140,6 @@ export interface RigOptions {
 }
 
 export const MONITORING_GROUP = 'monitoring'
-/** Longer than a check takes. */
-const EXEMPLARS_OF_SECONDS = 3_600
 const COMMON_ENV = { LOG_LEVEL: 'warn' }
 
 export async function startRig({
@@ -283,16 +267,8 @@ export async function startRig({
       { stdout: 'ignore', stderr: Bun.file(join(directory, 'prometheus.log')), removeWhenOrphaned: directory },
     )
     ending.push(() => endBoundChild(child, PROMETHEUS_GRACE_MS))
-    const queried = async <T>(path: string): Promise<T> => {
-      const answer = await fetch(`http://127.0.0.1:${port}${path}`, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
-      const body = (await answer.json()) as { status: string; data: T; error?: string }
-      if (body.status !== 'success') throw new Error(`Prometheus: ${body.error}`)
-      return body.data
-    }
-    await within(PROMETHEUS_READY_MS, 'Prometheus to be ready', async () => {
-      const answer = await fetch(`http://127.0.0.1:${port}/-/ready`).catch(() => undefined)
-      return answer?.ok === true
-    })
+    const { isReady, ...asking } = prometheusAt(`http://127.0.0.1:${port}`)
+    await within(PROMETHEUS_READY_MS, 'Prometheus to be ready', isReady)
     const url = `http://127.0.0.1:${producer.port}/v1/events`
     let waiting = 0
     const send = async (events: object, key = OWN.key): Promise<void> => {
@@ -318,27 +294,7 @@ export async function startRig({
       third,
       twin,
       cutOff,
-      query: async (expr) =>
-        (await queried<{ result: Sample[] }>(`/api/v1/query?query=${encodeURIComponent(expr)}`)).result,
-      async exemplars(histogram) {
-        const endSeconds = Date.now() / 1_000
-        const period = `start=${endSeconds - EXEMPLARS_OF_SECONDS}&end=${endSeconds}`
-        const found = await queried<{ exemplars: { labels: Record<string, string> }[] }[]>(
-          `/api/v1/query_exemplars?query=${histogram}&${period}`,
-        )
-        return found.flatMap(({ exemplars }) => exemplars.map(({ labels }) => labels['trace_id'] ?? ''))
-      },
-      async firing() {
-        const { alerts } = await queried<{
-          alerts: { state: string; labels: Record<string, string>; annotations: Record<string, string> }[]
-        }>('/api/v1/alerts')
-        return alerts
-          .filter(({ state }) => state === 'firing')
-          .map(({ labels, annotations }) => ({
-            alert: labels['alertname'] ?? '',
-            summary: annotations['summary'] ?? '',
-          }))
-      },
+      ...asking,
       send,
       certificate,
       schema,

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createKeepAliveClient } from '../../bench/faults/keep-alive.ts'
 import { type Entry, Ledger } from '../../bench/faults/ledger.ts'
@@ -7,33 +8,42 @@ import { createRandom } from '../../bench/faults/random.ts'
 
 /**
  * A client in a pod, which sends each event once: it never retries. Half of its requests have a connection of their own, the other half reuse one, as pools do.
- * Its argument is an {@link Order} as JSON. It writes `begun` into its folder after the first answer 202, sends until there is a file `stop`, waits for the
- * answers, and writes a {@link Sheet} to `sheet.json`.
+ * Its argument is a {@link Target} as JSON. Once it reaches that, it carries out one {@link Order} after the other, which it finds in its folder as `1.order`, `2.order` and
+ * so on: it writes `1.begun` after the first answer 202, sends until there is a file `1.stop`, waits for the answers, and writes a {@link Sheet} to `1.sheet`.
  */
 
-export interface Order {
+export interface Target {
   /** The producer's URL. */
   url: string
   key: string
   stream: string
+  folder: string
+}
+
+export interface Order {
   eventsPerSecond: number
   /** Part of every event's ID. */
   name: string
-  folder: string
 }
 
 /** A request that was not answered with 202. */
 export interface FailedRequest {
+  /** The ID of its first event. */
+  id: string
   /** Since the epoch. */
   sentMs: number
+  endedMs: number
   connection: 'new' | 'kept'
   /** 0: no answer. */
   status: number
+  retryAfter: string | undefined
   what: string
 }
 
 export interface Sheet {
   entries: Entry[]
+  /** Since the epoch: nothing was sent before. */
+  begunMs: number
   requests: number
   events: number
   failed: FailedRequest[]
@@ -48,11 +58,18 @@ const KEYS = 100
 /** At more events a second, each request has several. */
 const MAX_REQUESTS_PER_SECOND = 200
 const TICK_MS = 5
+const ORDER_PAUSE_MS = 50
 const ANSWER_TIMEOUT_MS = 30_000
 const MAX_TEXT = 300
 const CONNECT_TIMEOUT_MS = 2_000
 const CONNECT_PAUSE_MS = 50
 const REACHED_MS = 5_000
+
+/** Writes a file that is whole whenever it exists. */
+export async function writeWhole(file: string, text: string): Promise<void> {
+  await Bun.write(`${file}.part`, text)
+  await rename(`${file}.part`, file)
+}
 
 /** Waits until the producer was reached for some time without a break: each node sets up its rules for a new pod when it hears of it. */
 async function reachable(url: string): Promise<void> {
@@ -69,20 +86,26 @@ async function reachable(url: string): Promise<void> {
 }
 
 if (import.meta.main) {
-  const order = JSON.parse(process.argv[2] ?? '') as Order
-  await reachable(order.url)
-  await Bun.write(join(order.folder, 'sheet.json'), JSON.stringify(await send(order)))
+  const target = JSON.parse(process.argv[2] ?? '') as Target
+  await reachable(target.url)
+  for (let number = 1; ; number++) {
+    const place = join(target.folder, String(number))
+    while (!existsSync(`${place}.order`)) await Bun.sleep(ORDER_PAUSE_MS)
+    const order = (await Bun.file(`${place}.order`).json()) as Order
+    await writeWhole(`${place}.sheet`, JSON.stringify(await send(target, order, place)))
+  }
 }
 
-async function send({ url, key, stream, eventsPerSecond, name, folder }: Order): Promise<Sheet> {
+async function send({ url, key, stream }: Target, order: Order, place: string): Promise<Sheet> {
+  const { eventsPerSecond, name } = order
   const ledger = new Ledger()
   const random = createRandom(Bun.hash.crc32(name))
   const pool = createKeepAliveClient()
   const failed: FailedRequest[] = []
   const latencies: number[] = []
   const inFlight = new Set<Promise<void>>()
-  const stop = join(folder, 'stop')
   const begunMs = performance.now()
+  const sheetBegunMs = Date.now()
   let lastAnsweredMs = begunMs
   let longestGapMs = 0
   let requests = 0
@@ -111,10 +134,12 @@ async function send({ url, key, stream, eventsPerSecond, name, folder }: Order):
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(new Error('no answer in time')), ANSWER_TIMEOUT_MS)
     let status = 0
+    let retryAfter: string | undefined
     let text = ''
     try {
       const path = `${url}/v1/streams/${stream}/events`
       const answer = await post(path, { ...headers, authorization: `Bearer ${key}` }, body, late.signal)
+      retryAfter = answer.retryAfter
       const decoder = new TextDecoder()
       for await (const chunk of answer.body) text += decoder.decode(chunk, { stream: true })
       status = answer.status
@@ -129,15 +154,16 @@ async function send({ url, key, stream, eventsPerSecond, name, folder }: Order):
     }
     const nowMs = performance.now()
     if (status !== 202) {
-      failed.push({ sentMs, connection, status, what: text.slice(0, MAX_TEXT) })
+      const id = events[0]?.id ?? ''
+      failed.push({ id, sentMs, endedMs: Date.now(), connection, status, retryAfter, what: text.slice(0, MAX_TEXT) })
       return
     }
-    if (latencies.push(nowMs - dueMs) === 1) await Bun.write(join(folder, 'begun'), '')
+    if (latencies.push(nowMs - dueMs) === 1) await Bun.write(`${place}.begun`, '')
     longestGapMs = Math.max(longestGapMs, nowMs - lastAnsweredMs)
     lastAnsweredMs = nowMs
   }
 
-  while (!existsSync(stop)) {
+  while (!existsSync(`${place}.stop`)) {
     const due = ((performance.now() - begunMs) / 1_000) * eventsPerSecond
     while (made < due) {
       const dueMs = begunMs + (made / eventsPerSecond) * 1_000
@@ -155,6 +181,7 @@ async function send({ url, key, stream, eventsPerSecond, name, folder }: Order):
   const at = (share: number): number => Math.round((sorted[Math.floor((sorted.length - 1) * share)] ?? 0) * 10) / 10
   return {
     entries: ledger.entries(),
+    begunMs: sheetBegunMs,
     requests,
     events: made,
     failed,

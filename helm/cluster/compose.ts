@@ -2,14 +2,14 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createNetwork } from '../../bench/faults/network.ts'
-import { makeLogFolder } from '../../shared/dev/log-folder.ts'
+import { makeLogFolder } from '../../shared/dev/own-folder.ts'
 import type { Ran } from '../../shared/dev/run.ts'
-import { type Area, type Check, root, run } from '../checks/check.ts'
+import { type Area, root, run } from '../checks/check.ts'
 import { commandsIn } from '../checks/delivery-docs.ts'
 import { type Compose, durationMs } from '../checks/images-compose.ts'
 import { tool } from '../checks/tools.ts'
-import { Demands } from './demands.ts'
-import { archiveKafka, archiveStage } from './images.ts'
+import { demanding } from './demands.ts'
+import { archiveKafka, archiveStages } from './images.ts'
 import { hasEnded, type Machine, must, removeOrphanedCgroups, requireRoot, startMachine, until } from './machine.ts'
 
 /**
@@ -21,6 +21,7 @@ type Say = (progress: string) => void
 
 const SERVICES = ['producer', 'consumer', 'console'] as const
 const UP_TIMEOUT_SECONDS = 120
+const CPU_WEIGHT = 2
 
 interface Engine {
   readonly machine: Machine
@@ -93,18 +94,11 @@ async function startEngine(say: Say): Promise<Engine> {
   requireRoot()
   const folder = await mkdtemp(join(tmpdir(), 'kafkatrace-engine-'))
   ends.push(() => rm(folder, { recursive: true, force: true }))
-  const logs = makeLogFolder(tmpdir())
+  const logs = makeLogFolder()
   ends.push(() => rm(logs, { recursive: true, force: true }))
   const { version } = (await Bun.file(join(root, 'package.json')).json()) as { version: string }
-  const files: string[] = []
-  for (const stage of ['producer', 'consumer']) {
-    say(`building the ${stage}'s image`)
-    const file = join(folder, `${stage}.tar`)
-    await archiveStage(stage, `ghcr.io/kafkatrace/${stage}:${version}`, file)
-    files.push(file)
-  }
-  const kafka = join(folder, 'kafka.tar')
-  const image = await archiveKafka(kafka, say)
+  const stages = await archiveStages(say)
+  const kafka = await archiveKafka(say)
   const [dockerd, docker, compose] = await Promise.all(
     (['dockerd', 'docker', 'docker-compose'] as const).map((name) => tool(name, say)),
   )
@@ -119,6 +113,7 @@ async function startEngine(say: Say): Promise<Engine> {
     place,
     folder: join(folder, 'machine'),
     logs,
+    cpuWeight: CPU_WEIGHT,
     removeWhenOrphaned: folder,
   })
   ends.push(() => machine.stop())
@@ -142,13 +137,15 @@ async function startEngine(say: Say): Promise<Engine> {
     return exitCode === 0 || hasEnded(daemon, 'dockerd', machine.logOf('dockerd'))
   })
   say('loading images')
-  for (const file of [...files, kafka]) await ask('load', '--quiet', '--input', file)
+  for (const { file } of [...Object.values(stages), kafka]) await ask('load', '--quiet', '--input', file)
+  for (const [stage, { image }] of Object.entries(stages))
+    await ask('tag', image, `ghcr.io/kafkatrace/${stage}:${version}`)
   const properties = join(folder, 'server.properties')
   await Bun.write(properties, SERVER_PROPERTIES)
   const merged = join(folder, 'stand-in.json')
   const tenants = join(folder, 'tenants.json')
   await Bun.write(tenants, JSON.stringify(await tenantsWithoutSchemas()))
-  await Bun.write(merged, JSON.stringify(standIn(image, properties, tenants)))
+  await Bun.write(merged, JSON.stringify(standIn(kafka.image, properties, tenants)))
   const own = [compose ?? '', '--project-directory', root, '-f', join(root, 'compose.yaml'), '-f', merged]
   return { machine, docker: ask, compose: (...args) => run([...(inEngine as [string]), ...own, ...args]) }
 }
@@ -180,110 +177,89 @@ async function containers({ docker }: Engine): Promise<Container[]> {
 
 const serviceOf = ({ Config }: Container): string => Config.Labels['com.docker.compose.service'] ?? ''
 
-const up: Check = {
-  name: 'compose: up, healthy, with the limits that it names',
-  counts: 'demands',
-  async run(say) {
-    const one = await started(say)
-    const demands = new Demands()
-    say('up')
-    const limit = ['--wait', '--wait-timeout', String(UP_TIMEOUT_SECONDS)]
-    const { exitCode, output, errors } = await one.compose('up', '--no-build', '--detach', ...limit, ...SERVICES)
-    demands.demand(exitCode === 0, `up ended with ${exitCode}: ${(output + errors).slice(-2_000)}`)
-    const { services } = Bun.YAML.parse(await Bun.file(join(root, 'compose.yaml')).text()) as Compose
-    const all = await containers(one)
-    for (const name of SERVICES) {
-      const container = all.find((of) => serviceOf(of) === name)
-      if (container === undefined) {
-        demands.demand(false, `${name} has no container`)
-        continue
-      }
-      const { HostConfig: host, State: state, Config: config } = container
-      const is = (holds: boolean, what: string): void => demands.demand(holds, `${name} ${what}`)
-      is(state.Health?.Status === 'healthy', `is ${state.Health?.Status ?? state.Status}`)
-      is(host.ReadonlyRootfs, 'may write its root file system')
-      is(host.Memory === memoryOf(services[name]?.mem_limit), `has a memory limit of ${host.Memory}`)
-      is(host.NanoCpus === Number(services[name]?.cpus) * 1e9, `has a CPU limit of ${host.NanoCpus / 1e9}`)
-      is(host.PidsLimit > 0, 'has no limit of processes')
-      is(host.CapDrop?.includes('ALL') === true, 'keeps capabilities')
-      is(host.SecurityOpt?.includes('no-new-privileges:true') === true, 'may gain privileges')
-      is(config.User === '10001:10001', `runs as ${config.User}`)
-      const ports = Object.values(host.PortBindings).flat()
-      is(
-        ports.every(({ HostIp }) => HostIp === '127.0.0.1'),
-        'is published beyond loopback',
-      )
-      const write = ['exec', container.Name.slice(1), 'touch', '/app/written']
-      is(
-        !(await one.docker(...write).then(
-          () => true,
-          () => false,
-        )),
-        'wrote into its root file system',
-      )
+const up = demanding('compose: up, healthy, with the limits that it names', started, async (one, demands, say) => {
+  say('up')
+  const limit = ['--wait', '--wait-timeout', String(UP_TIMEOUT_SECONDS)]
+  const { exitCode, output, errors } = await one.compose('up', '--no-build', '--detach', ...limit, ...SERVICES)
+  demands.demand(exitCode === 0, `up ended with ${exitCode}: ${(output + errors).slice(-2_000)}`)
+  const { services } = Bun.YAML.parse(await Bun.file(join(root, 'compose.yaml')).text()) as Compose
+  const all = await containers(one)
+  for (const name of SERVICES) {
+    const container = all.find((of) => serviceOf(of) === name)
+    if (container === undefined) {
+      demands.demand(false, `${name} has no container`)
+      continue
     }
-    return demands.outcome()
-  },
-}
+    const { HostConfig: host, State: state, Config: config } = container
+    const is = (holds: boolean, what: string): void => demands.demand(holds, `${name} ${what}`)
+    is(state.Health?.Status === 'healthy', `is ${state.Health?.Status ?? state.Status}`)
+    is(host.ReadonlyRootfs, 'may write its root file system')
+    is(host.Memory === memoryOf(services[name]?.mem_limit), `has a memory limit of ${host.Memory}`)
+    is(host.NanoCpus === Number(services[name]?.cpus) * 1e9, `has a CPU limit of ${host.NanoCpus / 1e9}`)
+    is(host.PidsLimit > 0, 'has no limit of processes')
+    is(host.CapDrop?.includes('ALL') === true, 'keeps capabilities')
+    is(host.SecurityOpt?.includes('no-new-privileges:true') === true, 'may gain privileges')
+    is(config.User === '10001:10001', `runs as ${config.User}`)
+    const ports = Object.values(host.PortBindings).flat()
+    is(
+      ports.every(({ HostIp }) => HostIp === '127.0.0.1'),
+      'is published beyond loopback',
+    )
+    const write = ['exec', container.Name.slice(1), 'touch', '/app/written']
+    is(
+      !(await one.docker(...write).then(
+        () => true,
+        () => false,
+      )),
+      'wrote into its root file system',
+    )
+  }
+})
 
 const memoryOf = (limit: string | undefined): number => Number(limit?.replace('m', '')) * 1024 ** 2
 
 /** The command of README that sends an event, and what its answer's id shows at the console. */
-const sends: Check = {
-  name: 'compose: an event as README sends it, and its end',
-  counts: 'demands',
-  async run(say) {
-    const one = await started(say)
-    const demands = new Demands()
-    const inside = (command: string): Promise<Ran> => run([...(one.machine.enter as [string]), 'sh', '-c', command])
-    const readme = await Bun.file(join(root, 'README.md')).text()
-    const send = commandsIn(readme).find((command) => command.startsWith('curl -i ')) ?? ''
-    const { output } = await inside(send)
-    demands.demand(/ 202 /.test(output), `${send}\nis answered:\n${output}`)
-    const id = /"id":"([^"]+)"/.exec(output)?.[1] ?? ''
-    const look = /`(curl -s [^`]+)`/.exec(readme)?.[1] ?? ''
-    say('waiting for its outcome')
-    let shown = ''
-    await until('the console shows it as processed', async () => {
-      shown = (await inside(look.replace(/\bID\b/, id))).output
-      return shown.includes('"processed"')
-    }).catch(() => undefined)
-    demands.demand(shown.includes('"processed"'), `${look} says of ${id}: ${shown.slice(0, 500)}`)
-    const metrics = await inside('curl -s http://127.0.0.1:9081/metrics')
-    demands.demand(
-      /^kafkatrace_consumer_outcomes_total\{outcome="processed"\} [1-9]/m.test(metrics.output),
-      'the consumer has counted no outcome',
-    )
-    return demands.outcome()
-  },
-}
+const sends = demanding('compose: an event as README sends it, and its end', started, async (one, demands, say) => {
+  const inside = (command: string): Promise<Ran> => run([...(one.machine.enter as [string]), 'sh', '-c', command])
+  const readme = await Bun.file(join(root, 'README.md')).text()
+  const send = commandsIn(readme).find((command) => command.startsWith('curl -i ')) ?? ''
+  const { output } = await inside(send)
+  demands.demand(/ 202 /.test(output), `${send}\nis answered:\n${output}`)
+  const id = /"id":"([^"]+)"/.exec(output)?.[1] ?? ''
+  const look = /`(curl -s [^`]+)`/.exec(readme)?.[1] ?? ''
+  say('waiting for its outcome')
+  let shown = ''
+  await until('the console shows it as processed', async () => {
+    shown = (await inside(look.replace(/\bID\b/, id))).output
+    return shown.includes('"processed"')
+  }).catch(() => undefined)
+  demands.demand(shown.includes('"processed"'), `${look} says of ${id}: ${shown.slice(0, 500)}`)
+  const metrics = await inside('curl -s http://127.0.0.1:9081/metrics')
+  demands.demand(
+    /^kafkatrace_consumer_outcomes_total\{outcome="processed"\} [1-9]/m.test(metrics.output),
+    'the consumer has counted no outcome',
+  )
+})
 
-const down: Check = {
-  name: 'compose: stop and down, in time, and nothing is left',
-  counts: 'demands',
-  async run(say) {
-    const one = await started(say)
-    const demands = new Demands()
-    const { services } = Bun.YAML.parse(await Bun.file(join(root, 'compose.yaml')).text()) as Compose
-    for (const name of SERVICES) {
-      say(`stopping the ${name}`)
-      const beganMs = performance.now()
-      await one.compose('stop', name)
-      const container = (await containers(one)).find((of) => serviceOf(of) === name)
-      const graceMs = durationMs(services[name]?.stop_grace_period) ?? 0
-      demands.demand(container?.State.ExitCode === 0, `${name} ended with ${container?.State.ExitCode}`)
-      demands.demand(performance.now() - beganMs < graceMs, `${name} took longer than its stop_grace_period`)
-    }
-    say('down')
-    const { exitCode, output, errors } = await one.compose('down', '--volumes')
-    demands.demand(exitCode === 0, `down ended with ${exitCode}: ${(output + errors).slice(-1_000)}`)
-    demands.demand((await containers(one)).length === 0, 'containers are left')
-    const networks = await one.docker('network', 'ls', '--format={{.Name}}')
-    const volumes = await one.docker('volume', 'ls', '--quiet')
-    demands.demand(!networks.includes('kafkatrace') && volumes === '', `left: ${networks} ${volumes}`)
-    return demands.outcome()
-  },
-}
+const down = demanding('compose: stop and down, in time, and nothing is left', started, async (one, demands, say) => {
+  const { services } = Bun.YAML.parse(await Bun.file(join(root, 'compose.yaml')).text()) as Compose
+  for (const name of SERVICES) {
+    say(`stopping the ${name}`)
+    const beganMs = performance.now()
+    await one.compose('stop', name)
+    const container = (await containers(one)).find((of) => serviceOf(of) === name)
+    const graceMs = durationMs(services[name]?.stop_grace_period) ?? 0
+    demands.demand(container?.State.ExitCode === 0, `${name} ended with ${container?.State.ExitCode}`)
+    demands.demand(performance.now() - beganMs < graceMs, `${name} took longer than its stop_grace_period`)
+  }
+  say('down')
+  const { exitCode, output, errors } = await one.compose('down', '--volumes')
+  demands.demand(exitCode === 0, `down ended with ${exitCode}: ${(output + errors).slice(-1_000)}`)
+  demands.demand((await containers(one)).length === 0, 'containers are left')
+  const networks = await one.docker('network', 'ls', '--format={{.Name}}')
+  const volumes = await one.docker('volume', 'ls', '--quiet')
+  demands.demand(!networks.includes('kafkatrace') && volumes === '', `left: ${networks} ${volumes}`)
+})
 
 export const compose: Area = {
   name: 'compose',

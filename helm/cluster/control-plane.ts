@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../../shared/dev/bound-child.ts'
 import type { NodePlace } from '../../shared/dev/brokers/kafka.ts'
 import { findFreePorts, releasePorts } from '../../shared/dev/brokers/ports.ts'
-import { makeLogFolder } from '../../shared/dev/log-folder.ts'
+import { makeLogFolder } from '../../shared/dev/own-folder.ts'
 import { lastLines, type Ran } from '../../shared/dev/run.ts'
 import { createAuthority } from '../../shared/testing/certificates.ts'
 import { until } from '../../shared/testing/until.ts'
@@ -88,7 +88,7 @@ export async function startControlPlane(
   say('starting a control plane')
   const data = await mkdtemp(join(tmpdir(), 'kafkatrace-cluster-'))
   const at = (name: string): string => join(data, name)
-  const logs = makeLogFolder(tmpdir())
+  const logs = makeLogFolder()
   const ports = await findFreePorts(5)
   const [etcd = 0, etcdPeer = 0, server = 0, controllerManager = 0, scheduler = 0] = ports
   const url = `https://${place.host}:${server}`

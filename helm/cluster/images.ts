@@ -1,9 +1,11 @@
-import { createHash } from 'node:crypto'
-import { chmod, cp, mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { createHash, randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { chmod, cp, mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { provideKafka } from '../../shared/dev/brokers/kafka-distribution.ts'
-import { buildah, buildStage, hasImage, must, provideBase } from '../checks/images-store.ts'
+import { cacheFolder } from '../../shared/kafka/native/cache.ts'
+import { buildah, buildStage, hasImage, must, provideBase, removeContainers } from '../checks/images-store.ts'
 import { tool } from '../checks/tools.ts'
 import { PAUSE_IMAGE } from './node.ts'
 
@@ -14,13 +16,65 @@ type Say = (progress: string) => void
 export const DNS_IMAGE = 'localhost/coredns:1'
 export const METRICS_IMAGE = 'localhost/metrics-server:1'
 
-/** A stage of the Dockerfile as a `docker-archive`, which no file may be in the way of. @param image the name in it */
-export async function archiveStage(stage: string, image: string, file: string): Promise<void> {
-  await archive(await buildStage(stage), image, file)
+/** An image in a file, by the name that it has there. */
+export interface Archive {
+  readonly image: string
+  /** A `docker-archive`, in the cache. */
+  readonly file: string
 }
 
-const archive = (image: string, as: string, file: string): Promise<string> =>
-  buildah('push', '--quiet', image, `docker-archive:${file}:${as}`)
+const archives = join(cacheFolder(), 'archives')
+
+/**
+ * The file of an image, which is made when its content has changed. Then the older files of its name are removed.
+ * @param content changes with it
+ */
+async function archived(image: string, content: string, provide: () => Promise<void>): Promise<Archive> {
+  const prefix = `${image.replaceAll(/[^\w.]+/g, '-')}-`
+  const hash = createHash('sha256').update(content).digest('hex').slice(0, 12)
+  const file = join(archives, `${prefix}${hash}.tar`)
+  if (existsSync(file)) return { image, file }
+  await provide()
+  await mkdir(archives, { recursive: true })
+  const old = (await readdir(archives)).filter((name) => name.startsWith(prefix))
+  await Promise.all(old.map((name) => rm(join(archives, name), { force: true })))
+  const unfinished = `${file}.${randomUUID()}`
+  await buildah('push', '--quiet', image, `docker-archive:${unfinished}:${image}`)
+  await rename(unfinished, file)
+  return { image, file }
+}
+
+const idOf = (image: string): Promise<string> => buildah('images', '--quiet', '--no-trunc', image)
+
+let turn: Promise<unknown> = Promise.resolve()
+
+/** Does one work after the other, so that none removes another's containers. */
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const done = turn.then(work)
+  turn = done.catch(() => undefined)
+  return done
+}
+
+export const STAGES = ['producer', 'consumer'] as const
+type Stage = (typeof STAGES)[number]
+
+let stages: Promise<Record<Stage, Archive>> | undefined
+
+/** Our images: the stages of the Dockerfile. Areas that run side by side have the same. */
+export function archiveStages(say: Say): Promise<Record<Stage, Archive>> {
+  const archiveStage = async (stage: Stage): Promise<Archive> => {
+    say(`building the ${stage}'s image`)
+    const image = await buildStage(stage)
+    return archived(image, await idOf(image), async () => {})
+  }
+  stages ??= inTurn(async () => {
+    await provideBase(say)
+    const all = { producer: await archiveStage('producer'), consumer: await archiveStage('consumer') }
+    await removeContainers()
+    return all
+  })
+  return stages
+}
 
 /** Holds a pod's namespaces. */
 const PAUSE = `package main
@@ -39,45 +93,34 @@ func main() {
 `
 
 /** An image of one static program. */
-async function archiveProgram(binary: string, image: string, file: string): Promise<void> {
+async function commitProgram(binary: string, image: string): Promise<void> {
   const container = await buildah('from', 'scratch')
   await buildah('add', '--quiet', '--chmod=755', container, binary, '/program')
   await buildah('config', '--entrypoint=["/program"]', container)
   await buildah('commit', '--quiet', '--rm', container, image)
-  await archive(image, image, file)
 }
 
-/** The cluster's own images. @returns their files */
-export async function archiveOwn(folder: string, say: Say): Promise<string[]> {
-  await provideBase(say)
+async function commitPause(): Promise<void> {
   const source = await mkdtemp(join(tmpdir(), 'kafkatrace-pause-'))
+  const [main, binary] = [join(source, 'main.go'), join(source, 'pause')]
   try {
-    await Bun.write(join(source, 'main.go'), PAUSE)
-    await must([
-      'env',
-      'CGO_ENABLED=0',
-      'go',
-      'build',
-      '-ldflags=-s -w',
-      '-o',
-      join(source, 'pause'),
-      join(source, 'main.go'),
-    ])
-    const programs = [
-      { image: PAUSE_IMAGE, binary: join(source, 'pause') },
-      { image: DNS_IMAGE, binary: await tool('coredns', say) },
-      { image: METRICS_IMAGE, binary: await tool('metrics-server', say) },
-    ]
-    const files: string[] = []
-    for (const [index, { image, binary }] of programs.entries()) {
-      const file = join(folder, `own-${index}.tar`)
-      await archiveProgram(binary, image, file)
-      files.push(file)
-    }
-    return files
+    await Bun.write(main, PAUSE)
+    await must(['env', 'CGO_ENABLED=0', 'go', 'build', '-ldflags=-s -w', '-o', binary, main])
+    await commitProgram(binary, PAUSE_IMAGE)
   } finally {
     await rm(source, { recursive: true, force: true })
   }
+}
+
+/** The cluster's own images. */
+export async function archiveOwn(say: Say): Promise<Archive[]> {
+  const [dns, metrics] = [await tool('coredns', say), await tool('metrics-server', say)]
+  return inTurn(async () => [
+    await archived(PAUSE_IMAGE, PAUSE, commitPause),
+    // A tool's path has its version.
+    await archived(DNS_IMAGE, dns, () => commitProgram(dns, DNS_IMAGE)),
+    await archived(METRICS_IMAGE, metrics, () => commitProgram(metrics, METRICS_IMAGE)),
+  ])
 }
 
 /**
@@ -100,7 +143,7 @@ const INSTALL_JAVA =
   'apt-get update && apt-get install --yes --no-install-recommends openjdk-21-jre-headless && rm -rf /var/lib/apt/lists/*'
 
 /** Apache Kafka on the stand-in of our base image, with Debian's Java. @returns the image's name */
-export async function provideKafkaImage(say: Say): Promise<string> {
+async function provideKafkaImage(say: Say): Promise<string> {
   const base = await provideBase(say)
   const { version, classPath } = await provideKafka(say)
   const jars = classPath.split(':')
@@ -131,9 +174,13 @@ export async function provideKafkaImage(say: Say): Promise<string> {
   return image
 }
 
-/** @returns the name of the image in the file */
-export async function archiveKafka(file: string, say: Say): Promise<string> {
-  const image = await provideKafkaImage(say)
-  await archive(image, image, file)
-  return image
+let kafka: Promise<Archive> | undefined
+
+/** Apache Kafka. Areas that run side by side have the same. */
+export function archiveKafka(say: Say): Promise<Archive> {
+  kafka ??= inTurn(async () => {
+    const image = await provideKafkaImage(say)
+    return archived(image, image, async () => {})
+  })
+  return kafka
 }

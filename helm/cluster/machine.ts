@@ -41,6 +41,8 @@ export interface MachineOptions {
   readonly place: NodePlace
   readonly folder: string
   readonly logs: string
+  /** How many times as much CPU time as one process it gets when there is not enough: its containers together are more than one. */
+  readonly cpuWeight: number
   /** Is removed when this process is killed. */
   readonly removeWhenOrphaned: string
 }
@@ -52,8 +54,8 @@ const PREFIX = 'kafkatrace-'
 /** A cgroup of a machine contains the ID of the process that made it. */
 const OURS = new RegExp(`^${PREFIX}(\\d+)-`)
 
-/** Sixteen times the default, so that all containers together are not taken for one process among this machine's others. */
-const CPU_WEIGHTS: Readonly<Record<string, number>> = { 'cpu.shares': 16_384, 'cpu.weight': 1_600 }
+/** What a process without a cgroup of its own has, by the version of cgroups. */
+const CPU_WEIGHTS: Readonly<Record<string, number>> = { 'cpu.shares': 1_024, 'cpu.weight': 100 }
 
 /** What a kubelet writes for the whole machine: it sees these files instead. */
 const SYSCTLS: Readonly<Record<string, number>> = {
@@ -90,13 +92,13 @@ while :; do
 done`
 
 export async function startMachine(options: MachineOptions): Promise<Machine> {
-  const { name, place, folder, logs, removeWhenOrphaned } = options
+  const { name, place, folder, logs, cpuWeight, removeWhenOrphaned } = options
   const cgroup = `${PREFIX}${process.pid}-${name}`
   for (const path of ['lib', 'sysctl', 'etc', 'etc.work', 'opt', 'opt.work'])
     await mkdir(join(folder, path), { recursive: true })
   for (const [sysctl, value] of Object.entries(SYSCTLS)) await Bun.write(join(folder, 'sysctl', sysctl), `${value}\n`)
   await mkdir(join(logs, name), { recursive: true })
-  await makeCgroup(cgroup)
+  await makeCgroup(cgroup, cpuWeight)
   const logOf = (program: string): string => join(logs, `${name}-${program}.log`)
   const log = Bun.file(logOf('first-process'))
   // `ip netns exec` would hide the cgroups with a new /sys.
@@ -154,12 +156,12 @@ async function hierarchies(): Promise<string[]> {
     .map(({ name }) => join(CGROUPS, name))
 }
 
-async function makeCgroup(name: string): Promise<void> {
+async function makeCgroup(name: string, cpuWeight: number): Promise<void> {
   for (const hierarchy of await hierarchies()) {
     const folder = join(hierarchy, name)
     await mkdir(folder, { recursive: true })
     for (const [file, weight] of Object.entries(CPU_WEIGHTS))
-      if (existsSync(join(folder, file))) await Bun.write(join(folder, file), String(weight))
+      if (existsSync(join(folder, file))) await Bun.write(join(folder, file), String(weight * cpuWeight))
   }
 }
 

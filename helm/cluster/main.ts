@@ -14,4 +14,5 @@ const help = `Checks the charts on Kubernetes clusters that it starts: bun run c
 Kubernetes and the other tools are built once, into the user's cache: half an hour and more on two cores. Go, openssl and Debian's apt-get are required.
 `
 
-await runChecks([apiServer, kwok, onNode, compose], help)
+// The nodes take longest. Docker's engine loads images while they do, and nothing is measured yet.
+await runChecks([onNode, compose, kwok, apiServer], help)

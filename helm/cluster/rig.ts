@@ -1,18 +1,20 @@
 import { existsSync } from 'node:fs'
-import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, cp, mkdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeOwnFolder } from '../../shared/dev/own-folder.ts'
 import type { Ran } from '../../shared/dev/run.ts'
+import { definitionFiles } from '../checks/charts-crds.ts'
 import { withCharts } from '../checks/charts-render.ts'
 import { root, run } from '../checks/check.ts'
 import { tool } from '../checks/tools.ts'
-import type { Order, Sheet } from './client.ts'
+import { define } from './api-server.ts'
+import { type Order, type Sheet, type Target, writeWhole } from './client.ts'
 import { AS_CLIENT, startControlPlane, waitFor as waitUntil } from './control-plane.ts'
-import { archiveKafka, archiveOwn, archiveStage, DNS_IMAGE, METRICS_IMAGE } from './images.ts'
+import { archiveKafka, archiveOwn, archiveStages, DNS_IMAGE, METRICS_IMAGE, STAGES } from './images.ts'
 import { requireRoot } from './machine.ts'
-import { type Cluster, createCluster } from './node.ts'
+import { type Cluster, createCluster, PAUSE_IMAGE } from './node.ts'
 import { before, isExample, replacementOf } from './page.ts'
-import { dns, kafka, metrics, script } from './services.ts'
+import { dns, kafka, metrics, type Program, program } from './services.ts'
 import { openShell, type Shell, type Typed } from './shell.ts'
 import type { Judged } from './verdict.ts'
 
@@ -32,6 +34,8 @@ const BOOTSTRAP = 'kafka-bootstrap.kafka.svc:9092'
 const READY_TIMEOUT_MS = 180_000
 /** Stands in a script's arguments for its folder. */
 const FOLDER = '@FOLDER@'
+/** The pod of the client. */
+const CLIENT = 'client'
 
 export interface Load {
   /** Stops sending, waits for every answer and outcome, and judges all by the log. */
@@ -50,10 +54,18 @@ export interface Rig {
   /** As `kubectl`. @throws Error when it fails */
   must(args: readonly string[], input?: string): Promise<string>
   helm(...args: string[]): Promise<Ran>
-  /** Starts a client in the namespace that may reach the producer. Returns after its first answer. */
+  /** Defines the operators' kinds of an API group. */
+  define(group: string): Promise<void>
+  /** Starts the client of {@link load}, which looks for the producer first. */
+  startClient(): Promise<unknown>
+  /** Lets a client send, in the namespace that may reach the producer. Returns after its first answer. @param name part of the events' IDs */
   load(name: string, eventsPerSecond: number): Promise<Load>
   /** Runs a script of the checkout in a pod to its end. @returns its log */
-  runScript(name: string, namespace: string, args: readonly string[], labels?: Record<string, string>): Promise<string>
+  runScript(name: string, namespace: string, args: readonly string[]): Promise<string>
+  /** Starts a program of this machine in a pod, until the cluster is stopped. */
+  runProgram(of: Omit<Program, 'image'>): Promise<void>
+  /** A new folder, for files that pods read. */
+  makeFolder(name: string): Promise<string>
   setKey(key: string): void
   readonly page: string
   /** Where commands are typed. */
@@ -82,37 +94,35 @@ export function startRig(say: Say): StartedRig {
 /** @param ends receives what ends each part, as soon as there is one */
 async function prepare(ends: End[], say: Say): Promise<Rig> {
   requireRoot()
-  await removeOrphans()
   const { version } = (await Bun.file(join(root, 'package.json')).json()) as { version: string }
   const page = await Bun.file(join(root, 'docs/deployment.md')).text()
-  const folder = await mkdtemp(join(tmpdir(), `${PREFIX}${process.pid}-`))
+  const folder = makeOwnFolder('kafkatrace-rig-')
   ends.push(() => rm(folder, { recursive: true, force: true }))
-  const images = join(folder, 'images')
   const typing = join(folder, 'typing')
-  for (const path of [images, typing, join(typing, 'helm'), join(folder, 'bin')]) await mkdir(path, { recursive: true })
-  const own = await archiveOwn(images, say)
-  const kafkaFile = join(images, 'kafka.tar')
-  const kafkaImage = await archiveKafka(kafkaFile, say)
-  const services = ['producer', 'consumer'] as const
-  for (const stage of services) {
-    say(`building the ${stage}'s image`)
-    await archiveStage(stage, `${REGISTRY}/${stage}:${version}`, join(images, `${stage}.tar`))
-  }
+  for (const path of [join(typing, 'helm'), join(folder, 'bin')]) await mkdir(path, { recursive: true })
+  const images = archiveImages(say)
+  // Whoever awaits it reports it.
+  images.catch(() => undefined)
   const cluster = await createCluster(2, join(folder, 'nodes'), say)
   ends.push(() => cluster.stop())
-  const controlPlane = await startControlPlane(say, { place: { host: cluster.clientsHost, enter: [] } })
+  const controlPlane = await startControlPlane(say, {
+    place: { host: cluster.clientsHost, enter: [] },
+    controllers: ['--horizontal-pod-autoscaler-sync-period=5s'],
+  })
   ends.push((options) => controlPlane.stop(options))
   await cluster.startNodes(controlPlane)
+  const { own, kafkaArchive, stages } = await images
   say('importing images')
   await Promise.all(
     cluster.nodes.map(async (node, index) => {
-      for (const file of own) await node.importImage(file)
-      for (const stage of services) {
-        await node.importImage(join(images, `${stage}.tar`))
-        await node.tagImage(`${REGISTRY}/${stage}:${version}`, `${REGISTRY}/${stage}:${NEXT_TAG}`)
+      for (const { image, file } of own) if (index === 0 || image === PAUSE_IMAGE) await node.importImage(file)
+      for (const stage of STAGES) {
+        const { image, file } = stages[stage]
+        await node.importImage(file)
+        for (const tag of [version, NEXT_TAG]) await node.tagImage(image, `${REGISTRY}/${stage}:${tag}`)
       }
-      // All of Kafka is on the first.
-      if (index === 0) await node.importImage(kafkaFile)
+      // All of Kafka, and the cluster's own services, are on the first.
+      if (index === 0) await node.importImage(kafkaArchive.file)
     }),
   )
   const must = async (args: readonly string[], input?: string): Promise<string> => {
@@ -132,8 +142,9 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
   for (const name of [GATEWAY, ELSEWHERE]) await must(['create', 'namespace', name])
   await must(['apply', '-f', '-'], dns(DNS_IMAGE))
   await must(['apply', '-f', '-'], metrics(METRICS_IMAGE))
-  await must(['apply', '-f', '-'], kafka(kafkaImage))
-  await must(['-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=90s'])
+  await must(['apply', '-f', '-'], kafka(kafkaArchive.image))
+  for (const name of ['coredns', 'metrics-server'])
+    await must(['-n', 'kube-system', 'rollout', 'status', `deployment/${name}`, '--timeout=90s'])
   await must(['-n', 'kafka', 'rollout', 'status', 'statefulset/kafka', '--timeout=120s'])
 
   const programs = { kubectl: await tool('kubectl', say), helm: await tool('helm', say) }
@@ -145,23 +156,30 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
   const replacement = replacementOf(page)
   let key = ''
   let runs = 0
+  let client: Promise<string> | undefined
+  let orders = 0
 
-  const pod = async (
-    name: string,
-    namespace: string,
-    args: readonly string[],
-    labels: Record<string, string> = {},
-  ): Promise<string> => {
-    const results = join(folder, `pod-${name}-${runs++}`)
-    await mkdir(results)
-    await chmod(results, 0o777)
-    const image = `${REGISTRY}/consumer:${version}`
-    const words = args.map((word) => word.replace(FOLDER, results))
-    await must(
-      ['create', '-f', '-'],
-      script({ name, namespace, image, checkout: root, folder: results, args: words, labels }),
-    )
+  const makeFolder = async (name: string): Promise<string> => {
+    const path = join(folder, `pod-${name}-${runs++}`)
+    await mkdir(path)
+    await chmod(path, 0o777)
+    return path
+  }
+  const runProgram = async (of: Omit<Program, 'image'>): Promise<void> => {
+    await must(['create', '-f', '-'], program({ ...of, image: `${REGISTRY}/consumer:${version}` }))
+  }
+  /** @returns the folder of the pod */
+  const startScript = async (name: string, namespace: string, args: readonly string[]): Promise<string> => {
+    const results = await makeFolder(name)
+    const command = ['/usr/local/bin/bun', ...args.map((word) => word.replace(FOLDER, results))]
+    await runProgram({ name, namespace, command, mounts: { [root]: root, [results]: results } })
     return results
+  }
+  /** @returns its folder */
+  const startClient = (): Promise<string> => {
+    const target: Target = { url: `http://kafkatrace-producer.${NAMESPACE}.svc`, key, stream: 'events', folder: FOLDER }
+    client ??= startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
+    return client
   }
   const rig: Rig = {
     cluster,
@@ -184,25 +202,31 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
     },
     kubectl: (args, input) => controlPlane.kubectl(args, input),
     must,
+    define: async (group) =>
+      define(
+        controlPlane,
+        (await definitionFiles()).filter((file) => file.includes(group)),
+      ),
     helm: (...args) => run([programs.helm, ...args], { cwd: typing, env }),
+    startClient,
     async load(name, eventsPerSecond) {
-      const order: Order = {
-        url: `http://kafkatrace-producer.${NAMESPACE}.svc`,
-        key,
-        stream: 'events',
-        eventsPerSecond,
-        name: `${name}-${Date.now()}`,
-        folder: FOLDER,
+      const place = join(await startClient(), String(++orders))
+      const order: Order = { eventsPerSecond, name: `${name}-${Date.now()}` }
+      await writeWhole(`${place}.order`, JSON.stringify(order))
+      const has = async (what: string): Promise<void> => {
+        try {
+          await waitFor(`the client’s ${what} of ${name}`, async () => existsSync(`${place}.${what}`))
+        } catch (error) {
+          const { output, errors } = await controlPlane.kubectl(['-n', GATEWAY, 'logs', CLIENT])
+          throw new Error(`${(error as Error).message}; its log:\n${output}${errors}`)
+        }
       }
-      const client = join(root, 'helm/cluster/client.ts')
-      const results = await pod(name, GATEWAY, [client, JSON.stringify(order)])
-      await waitFor(`the client ${name} has its first answer`, () => Bun.file(join(results, 'begun')).exists())
+      await has('begun')
       return {
         async stop() {
-          await Bun.write(join(results, 'stop'), '')
-          const file = Bun.file(join(results, 'sheet.json'))
-          await waitFor(`the client ${name} has ended`, async () => (await phaseOf(name, GATEWAY)) === 'Succeeded')
-          await must(['-n', GATEWAY, 'delete', 'pod', name, '--wait=false'])
+          await Bun.write(`${place}.stop`, '')
+          await has('sheet')
+          const file = Bun.file(`${place}.sheet`)
           const judge = [process.execPath, join(root, 'helm/cluster/verdict.ts'), BOOTSTRAP, TOPIC, file.name ?? '']
           const { exitCode, output, errors } = await run([...(cluster.workstation as [string]), ...judge])
           if (exitCode !== 0) throw new Error(`the log could not be judged: ${errors.slice(-2_000)}`)
@@ -210,8 +234,10 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
         },
       }
     },
-    async runScript(name, namespace, args, labels) {
-      await pod(name, namespace, args, labels)
+    runProgram,
+    makeFolder,
+    async runScript(name, namespace, args) {
+      await startScript(name, namespace, args)
       await waitFor(`the pod ${name} has ended`, async () =>
         ['Succeeded', 'Failed'].includes(await phaseOf(name, namespace)),
       )
@@ -225,17 +251,11 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
   return rig
 }
 
-const PREFIX = 'kafkatrace-rig-'
-/** Contains the ID of the process that made it. */
-const OURS = new RegExp(`^${PREFIX}(\\d+)-`)
-
-/** Folders of killed processes, which hold images. */
-async function removeOrphans(): Promise<void> {
-  for (const name of await readdir(tmpdir())) {
-    const pid = OURS.exec(name)?.[1]
-    if (pid !== undefined && !existsSync(`/proc/${pid}`))
-      await rm(join(tmpdir(), name), { recursive: true, force: true })
-  }
+/** All images of the cluster, as files. */
+async function archiveImages(say: Say) {
+  const own = await archiveOwn(say)
+  const kafkaArchive = await archiveKafka(say)
+  return { own, kafkaArchive, stages: await archiveStages(say) }
 }
 
 /** @throws Error when it does not hold in time */

@@ -140,7 +140,9 @@ export const metrics = (image: string): string =>
               `--secure-port=${METRICS_PORT}`,
               '--kubelet-preferred-address-types=InternalIP',
               '--kubelet-insecure-tls',
-              '--metric-resolution=15s',
+              // The shortest that it takes, and what has to be below that.
+              '--metric-resolution=10s',
+              '--kubelet-request-timeout=5s',
             ],
             readinessProbe: { httpGet: { path: '/readyz', port: METRICS_PORT, scheme: 'HTTPS' }, periodSeconds: 2 },
             resources: { requests: { cpu: '50m', memory: '70Mi' } },
@@ -235,6 +237,8 @@ export const kafka = (image: string): string =>
           spec: {
             nodeSelector: NODE,
             automountServiceAccountToken: false,
+            // Brokers that all end wait for each other in vain.
+            terminationGracePeriodSeconds: 5,
             containers: [
               {
                 name: 'kafka',
@@ -258,39 +262,52 @@ export const kafka = (image: string): string =>
     },
   ])
 
-/** A pod that runs a script of the checkout, to its end, with a folder of this machine. */
-export const script = (pod: {
-  name: string
-  namespace: string
-  image: string
-  checkout: string
-  folder: string
-  args: readonly string[]
-  labels?: Record<string, string>
-}): string =>
-  JSON.stringify({
+/** A program of this machine in a pod. */
+export interface Program {
+  readonly name: string
+  readonly namespace: string
+  /** An image with the libraries that the program needs. */
+  readonly image: string
+  readonly command: readonly string[]
+  /** Files and folders of this machine, by their paths in the pod. */
+  readonly mounts: Readonly<Record<string, string>>
+  /** Where it listens. The Service of its name has the same port, and so has the first node. */
+  readonly port?: number
+}
+
+/** A pod that runs a program once, and its Service. */
+export const program = ({ name, namespace, image, command, mounts, port }: Program): string => {
+  const volumes = Object.entries(mounts).map(([mountPath, path], index) => ({
+    name: `mount-${index}`,
+    mountPath,
+    path,
+  }))
+  const pod = {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name: pod.name, namespace: pod.namespace, labels: pod.labels ?? {} },
+    metadata: { name, namespace, labels: { app: name } },
     spec: {
       nodeSelector: NODE,
       restartPolicy: 'Never',
       automountServiceAccountToken: false,
       containers: [
         {
-          name: 'script',
-          image: pod.image,
-          command: ['/usr/local/bin/bun', ...pod.args],
+          name: 'program',
+          image,
+          command,
           securityContext: { runAsUser: 0 },
-          volumeMounts: [
-            { name: 'checkout', mountPath: pod.checkout, readOnly: true },
-            { name: 'folder', mountPath: pod.folder },
-          ],
+          volumeMounts: volumes.map((volume) => ({ name: volume.name, mountPath: volume.mountPath })),
+          ...(port !== undefined && { ports: [{ containerPort: port, hostPort: port }] }),
         },
       ],
-      volumes: [
-        { name: 'checkout', hostPath: { path: pod.checkout } },
-        { name: 'folder', hostPath: { path: pod.folder } },
-      ],
+      volumes: volumes.map((volume) => ({ name: volume.name, hostPath: { path: volume.path } })),
     },
-  })
+  }
+  const service = {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { name, namespace },
+    spec: { selector: { app: name }, ports: [{ port }] },
+  }
+  return list(port === undefined ? [pod] : [pod, service])
+}

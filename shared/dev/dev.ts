@@ -1,6 +1,5 @@
 /** `bun run dev`: a broker and the services on this machine, with events to look at. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import pino from 'pino'
 import { inputTopic, streamTopics } from '../events/topics.ts'
@@ -15,8 +14,8 @@ import { brokerSyntax, defaultBrokerChoice, parseBrokerChoice, startBroker } fro
 import { embeddedPartitions } from './brokers/embedded.ts'
 import { seenGone } from './brokers/external.ts'
 import { findFreePorts, isPortFree } from './brokers/ports.ts'
-import { makeLogFolder } from './log-folder.ts'
 import { createOutcomeReader } from './outcomes.ts'
+import { makeLogFolder } from './own-folder.ts'
 import { seconds } from './progress.ts'
 import { devTenants, sourcesIn } from './tenants.ts'
 import { type PlainEvent, sendSlowly, sendWebhooks, type WebhookSource, webhookEvents } from './webhooks.ts'
@@ -93,7 +92,7 @@ async function runServices(broker: Broker): Promise<void> {
   const port = await freePort(httpPort())
   const consolePort = await freePort(8081)
   const [producerOps, consumerOps, consoleOps] = [await freePort(9080), await freePort(9081), await freePort(9082)]
-  const folder = makeLogFolder(tmpdir())
+  const folder = makeLogFolder()
   const logs = options.logs ? undefined : folder
   tenantsFile = join(folder, 'tenants.json')
   const { file, secret } = devTenants(ownTenants(), process.env.STREAMS?.split(',') ?? [])

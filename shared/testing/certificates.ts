@@ -1,6 +1,5 @@
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { makeOwnFolder } from '../dev/own-folder.ts'
 import { run } from '../dev/run.ts'
 
 /** Certificates for tests, made by openssl. */
@@ -23,10 +22,8 @@ export interface Authority {
   issue(names: string, days?: number): Promise<Certificate>
 }
 
-/** A certificate authority. @param directory where its files are; default: one of its own */
-export async function createAuthority(
-  directory = mkdtempSync(join(tmpdir(), 'kafkatrace-certificates-')),
-): Promise<Authority> {
+/** A certificate authority. @param directory where its files are; default: one of its own, until this process has ended */
+export async function createAuthority(directory = makeOwnFolder('kafkatrace-certificates-')): Promise<Authority> {
   const at = (name: string) => join(directory, name)
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes']
   await openssl('req', '-x509', ...newKey, '-keyout', at('ca.key'), '-out', at('ca.pem'), '-subj', '/CN=authority')
