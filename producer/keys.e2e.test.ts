@@ -6,7 +6,7 @@ import { MAX_FAILURES } from '../shared/http/failed-authentications.ts'
 import { makeKey } from '../shared/http/tenants.ts'
 import { keyring } from '../shared/testing/keyring.ts'
 import { type MockCluster, startMockCluster } from '../shared/testing/mock-cluster.ts'
-import { type ServiceProcess, startService } from '../shared/testing/service-process.ts'
+import { readinessOf, type ServiceProcess, startService } from '../shared/testing/service-process.ts'
 import { until } from '../shared/testing/until.ts'
 
 /** Keys and quotas as real producers have them: three that divide quotas, and a tenants file that tenant-key changes. */
@@ -60,15 +60,10 @@ beforeAll(async () => {
       }),
     ),
   )
-  for (const { started } of producers)
-    await until(
-      () =>
-        fetch(ops(started, '/readyz')).then(
-          ({ ok }) => ok,
-          () => false,
-        ),
-      { what: 'a producer to be ready' },
-    )
+  for (const one of producers)
+    await until(async () => (await readinessOf(one)).ok && one.started['port'] !== undefined, {
+      what: 'a producer to be ready',
+    })
 }, 60_000)
 
 afterAll(async () => {

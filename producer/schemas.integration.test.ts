@@ -89,7 +89,8 @@ test(
     expect((await readyz()).status).toBe(503)
     await registry.restart()
     await registry.register(SUBJECT, V1)
-    await until(async () => (await readyz()).status === 200, { timeoutMs: 60_000, what: 'readiness' })
+    const isListening = (): boolean => service.started['port'] !== undefined
+    await until(async () => (await readyz()).status === 200 && isListening(), { timeoutMs: 60_000, what: 'readiness' })
     await until(async () => (await post('order.placed', {})).status === 422, { what: 'the schema to be known' })
     expect((await post('order.unknown', 1)).status).toBe(202)
 

@@ -127,7 +127,6 @@ test(
     const consumer = await newConsumer(uniqueName('group'))
     expect(groupMetadata(consumer)).toBeNull()
     consumer.subscribe([topic])
-    expect(groupMetadata(consumer)).toBeNull()
     await balanced([consumer], 2)
     const joined = membership(consumer)
     expect(membership(consumer).equals(joined)).toBe(true)
