@@ -1,82 +1,17 @@
-import { afterAll, expect, test } from 'bun:test'
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { expect, test } from 'bun:test'
+import { appendFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { headersOf } from '../events/headers.ts'
 import { actsTopic, CONTROL_TOPIC, inputTopic, siblingTopic, streamTopics } from '../events/topics.ts'
 import { type CommittedOffset, partitionName } from '../kafka/types.ts'
-import { FakeKafka } from '../testing/fake-kafka.ts'
+import type { FakeKafka } from '../testing/fake-kafka.ts'
 import { settled } from '../testing/settled.ts'
-import { type BatchRecord, decodeBatch } from './batch.ts'
 import { backup } from './command.ts'
 import { MANIFEST, type Manifest, segmentsOf, UNFINISHED } from './manifest.ts'
-import { folderRepository, type NewFile, type Repository } from './repository.ts'
-import { batchesIn } from './segment-reader.ts'
-import { readManifest, type TakeDeps, take } from './take.ts'
-import { verify } from './verify.ts'
-
-const GROUP = 'kafkatrace'
-const INPUT = inputTopic('acme', 'orders')
-
-const home = mkdtempSync(join(tmpdir(), 'kafkatrace-backup-'))
-afterAll(() => rmSync(home, { recursive: true, force: true }))
-let folders = 0
-const newFolder = (): string => join(home, String(++folders))
-
-/** Two partitions in each topic of a stream; kt-control, and the stream's acts. */
-function cluster(...tenants: string[]): FakeKafka {
-  const kafka = new FakeKafka().createTopic(CONTROL_TOPIC)
-  for (const tenant of tenants.length > 0 ? tenants : ['acme']) {
-    for (const topic of streamTopics(tenant, 'orders')) kafka.createTopic(topic, 2)
-    kafka.createTopic(actsTopic(inputTopic(tenant, 'orders')))
-  }
-  return kafka
-}
-
-const write = (kafka: FakeKafka, topic: string, partition: number, value: string | null, key: string | null = null) =>
-  kafka.append({
-    topic,
-    partition,
-    key,
-    value: value === null ? null : Buffer.from(value),
-    headers: headersOf({ ce_id: `${topic} ${value}`, other: null }),
-  }).offset
-
-interface Options extends Partial<TakeDeps> {
-  notes?: string[]
-}
-
-const run = (kafka: FakeKafka, repository: Repository, options: Options = {}) =>
-  take({
-    repository,
-    reader: kafka.reader(),
-    settings: (topics) => kafka.admin().settings(topics),
-    group: GROUP,
-    tenant: undefined,
-    bytesPerSecond: undefined,
-    note: (text) => options.notes?.push(text),
-    progress: () => undefined,
-    ...options,
-  })
-
-/** What a backup holds, by partition. */
-async function held(repository: Repository): Promise<Record<string, BatchRecord[]>> {
-  const manifest = await readManifest(repository, MANIFEST)
-  const records: Record<string, BatchRecord[]> = {}
-  for (const { topic, partition, segment } of segmentsOf(manifest as Manifest)) {
-    records[partitionName({ topic, partition })] ??= []
-    for await (const { bytes } of batchesIn(repository.read(segment.file), segment.bytes))
-      records[partitionName({ topic, partition })]?.push(...decodeBatch(bytes))
-  }
-  return records
-}
-
-const valuesIn = async (repository: Repository, topic: string, partition = 0): Promise<string[]> =>
-  ((await held(repository))[partitionName({ topic, partition })] ?? []).map(({ value }) => String(value))
-
-async function verified(repository: Repository) {
-  return verify(repository, (await readManifest(repository, MANIFEST)) as Manifest, () => undefined)
-}
+import { takePoint } from './point.ts'
+import { folderRepository, type Repository } from './repository.ts'
+import { readManifest } from './take.ts'
+import { cluster, GROUP, held, INPUT, newFolder, run, valuesIn, verified, write } from './testing/backups.ts'
 
 /** A small stream with a transaction that was committed and one that was aborted, and gaps. */
 async function filled(): Promise<FakeKafka> {
@@ -176,7 +111,6 @@ test('outcomes are taken after positions, and positions after events', async () 
 })
 
 test('a transaction in an output that does not end fails the run; one in a stream only holds back its acts', async () => {
-  const { takePoint } = await import('./point.ts')
   const topics = new Map([...streamTopics('acme', 'orders'), actsTopic(INPUT)].map((topic) => [topic, 1]))
   const point = (open: string) => {
     const ends = async (partitions: readonly { topic: string }[]) =>
@@ -249,87 +183,7 @@ test('records that were deleted before they were backed up are told of, from the
   expect(await valuesIn(repository, INPUT)).toEqual(['event 2', 'event 3', 'event 6', 'event 7'])
 })
 
-// ---- runs that are broken off
-
-/** Of runs that were killed. What is collected while it is open would be an error. */
-const leftOpen: NewFile[] = []
-afterAll(() => Promise.all(leftOpen.map((file) => file.abandon())))
-
-/** A repository whose process is killed before the nth thing that it does. */
-function killedAt(repository: Repository, nth: number): { repository: Repository; killed: Promise<void> } {
-  let count = 0
-  const underWay = new Set<Promise<unknown>>()
-  const { promise: killed, resolve } = Promise.withResolvers<void>()
-  const through =
-    <A extends unknown[], R>(call: (...args: A) => Promise<R>) =>
-    async (...args: A): Promise<R> => {
-      if (count++ >= nth) {
-        await Promise.allSettled(underWay)
-        resolve()
-        await new Promise<never>(() => undefined)
-      }
-      const running = call(...args)
-      underWay.add(running)
-      return running.finally(() => underWay.delete(running))
-    }
-  return {
-    killed,
-    repository: {
-      ...repository,
-      readText: through(repository.readText),
-      replace: through(repository.replace),
-      createNew: through(repository.createNew),
-      list: through(repository.list),
-      remove: through(repository.remove),
-      create: through(async (name: string) => {
-        const file = await repository.create(name)
-        leftOpen.push(file)
-        return { write: through(file.write), finish: through(file.finish), abandon: through(file.abandon) }
-      }),
-    },
-  }
-}
-
-test('wherever a run is killed, the backup is as it was, and the next run completes it', async () => {
-  const random = (bytes: number): string => Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString('hex')
-  const kafka = cluster()
-  for (let n = 0; n < 3; n++) write(kafka, INPUT, 0, `${n} ${random(1_000)}`)
-  const folder = newFolder()
-  await run(kafka, folderRepository(folder))
-  const first = await valuesIn(folderRepository(folder), INPUT)
-  // Several segments in a partition: each batch is one.
-  for (let n = 0; n < 5; n++)
-    write(
-      kafka,
-      INPUT,
-      0,
-      Buffer.from(random(2 ** 14))
-        .toString('hex')
-        .repeat(10) + n,
-    )
-  for (let n = 0; n < 3; n++) write(kafka, siblingTopic(INPUT, 'dlq'), 1, `${n}`)
-  const wanted = kafka.records(INPUT, 0).map(({ value }) => String(value))
-  let kills = 0
-  for (let nth = 0; ; nth++) {
-    const copy = newFolder()
-    await Bun.$`cp -r ${folder} ${copy}`
-    const dying = killedAt(folderRepository(copy), nth)
-    const whole = run(kafka, dying.repository, { segmentBytes: 1 }).then(() => 'whole' as const)
-    if ((await Promise.race([whole, dying.killed])) === 'whole') break
-    kills++
-    const repository = folderRepository(copy)
-    // The manifest is that of before or after.
-    const now = await valuesIn(repository, INPUT)
-    expect([first.length, wanted.length]).toContain(now.length)
-    expect((await verified(repository)).faults).toEqual([])
-    await run(kafka, repository, { segmentBytes: 1 })
-    expect(await valuesIn(repository, INPUT)).toEqual(wanted)
-    expect(await verified(repository)).toMatchObject({ faults: [], unnamed: [], records: wanted.length + 3 })
-    expect(await repository.size(UNFINISHED)).toBeUndefined()
-    rmSync(copy, { recursive: true })
-  }
-  expect(kills).toBeGreaterThan(20)
-})
+// ---- runs that fail
 
 test('a run that fails goes on where it has stopped', async () => {
   const kafka = cluster()
