@@ -23,6 +23,9 @@ import { SegmentWriter } from './segment-writer.ts'
 /** What was stored is noted at most this often, since a manifest names all segments. A run that is broken off loses no more than this. */
 const NOTE_INTERVAL_MS = 10_000
 
+/** Of records. */
+const COLLECT_EVERY_BYTES = 16_000_000
+
 export interface TakeDeps {
   repository: Repository
   reader: Pick<RangeReader, 'topics' | 'topicIds' | 'ends' | 'committed' | 'read'>
@@ -85,6 +88,8 @@ class Run {
   #notedMs = Number.NEGATIVE_INFINITY
   #records = 0
   #bytes = 0
+  /** Of {@link #bytes}. */
+  #collectedAt = 0
   #storedBytes = 0
   /** Offsets. */
   #passed = 0
@@ -226,6 +231,7 @@ class Run {
         {
           onProgress: async (offsets) => {
             count(offsets)
+            this.#collect()
             await writer.settled()
             await this.#slowDown()
           },
@@ -237,6 +243,13 @@ class Run {
     }
     row.next = to
     count(to - from)
+  }
+
+  /** What was read is garbage soon, and by itself would be collected only after a hundred megabytes. */
+  #collect(): void {
+    if (this.#bytes - this.#collectedAt < COLLECT_EVERY_BYTES) return
+    this.#collectedAt = this.#bytes
+    Bun.gc(true)
   }
 
   async #slowDown(): Promise<void> {

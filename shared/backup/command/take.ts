@@ -15,6 +15,9 @@ import { type Command, plural, sizeText, UnavailableError } from './command.ts'
 const CLIENT_ID = 'kafkatrace-backup'
 const REACH_TIMEOUT_MS = 15_000
 
+/** Memory is the limit: what was prefetched is copied, encoded and compressed. As many small records are prefetched as for scans. */
+const PREFETCH_MAX_BYTES = 8 * 1024 * 1024
+
 /** Less would take hours for what a broker has in memory; it is more likely a mistake. */
 const MIN_BYTES_PER_SECOND = 10_000
 
@@ -67,7 +70,12 @@ export const take: Command = {
       reason = (JSON.parse(line) as { reason?: string }).reason ?? reason
     }
     const of = { config, clientId: CLIENT_ID, log: pino({ level: 'warn' }, { write }) }
-    const reader = createRangeReader({ ...of, groupId: config.GROUP_ID })
+    const reader = createRangeReader({
+      ...of,
+      groupId: config.GROUP_ID,
+      prefetchMaxBytes: PREFETCH_MAX_BYTES,
+      forScans: true,
+    })
     const admin = createTopicAdmin({ ...of, connectTimeoutMs: REACH_TIMEOUT_MS })
     const begunMs = performance.now()
     let line: ProgressLine | undefined
