@@ -183,6 +183,15 @@ test('records that were deleted before they were backed up are told of, from the
   expect(await valuesIn(repository, INPUT)).toEqual(['event 2', 'event 3', 'event 6', 'event 7'])
 })
 
+test('a limit of bytes in a second is kept', async () => {
+  const kafka = cluster()
+  write(kafka, INPUT, 0, 'x'.repeat(5_000))
+  const begunMs = performance.now()
+  const { bytes } = await run(kafka, folderRepository(newFolder()), { bytesPerSecond: 100_000 })
+  expect(bytes).toBeGreaterThan(5_000)
+  expect(performance.now() - begunMs).toBeGreaterThanOrEqual(bytes / 100)
+})
+
 // ---- runs that fail
 
 test('a run that fails goes on where it has stopped', async () => {

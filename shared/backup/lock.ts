@@ -99,7 +99,7 @@ function isOfDeadProcess(lock: string): boolean {
 async function isRenewed(repository: Repository, before: string, watchMs: number): Promise<boolean> {
   const endMs = performance.now() + watchMs
   while (performance.now() < endMs) {
-    await sleep(LOOK_MS)
+    await sleep(Math.min(LOOK_MS, watchMs / 10))
     const now = await repository.readText(LOCK)
     if (now !== before) return now !== undefined
   }
