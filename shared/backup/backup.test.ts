@@ -213,6 +213,18 @@ test('a run that fails goes on where it has stopped', async () => {
   expect(await held(repository)).toMatchObject({ [`${INPUT}/0`]: [{ offset: 0 }], [`${INPUT}/1`]: [{ offset: 0 }] })
 })
 
+test('files that are not of a backup are left alone', async () => {
+  const folder = newFolder()
+  const others = ['topics/mine.txt', 'topics/kt.acme.orders/0/notes.log', 'mine.json', 'manifest.json.bak']
+  const left = [`topics/${INPUT}/0/00000000000000000000.01234567.log`, 'manifest.json.89abcdef.part']
+  for (const name of [...others, ...left]) await Bun.write(join(folder, name), 'x')
+  const repository = folderRepository(folder)
+  await run(await filled(), repository)
+  const found = await repository.list('.')
+  expect(found).toEqual(expect.arrayContaining(others))
+  for (const name of left) expect(found).not.toContain(name)
+})
+
 test('a disk that is full ends the run, and is named', async () => {
   const kafka = await filled()
   const repository = folderRepository(newFolder())

@@ -169,7 +169,7 @@ class Run {
     return begun.topics
   }
 
-  /** Removes what runs have left that were broken off. */
+  /** Removes what runs have left that were broken off, and nothing that has another kind of name. */
   async #removeUnnamed(): Promise<void> {
     const { repository } = this.deps
     const whole = await readManifest(repository, MANIFEST)
@@ -178,7 +178,8 @@ class Run {
         one === undefined ? [] : [...segmentsOf(one)].map(({ segment }) => segment.file),
       ),
     )
-    for (const file of await repository.list('topics')) if (!named.has(file)) await repository.remove(file)
+    for (const file of await repository.list('.'))
+      if (!named.has(file) && LEFT_OVER.test(file)) await repository.remove(file)
   }
 
   #rangesOf(
@@ -273,6 +274,10 @@ class Run {
   }
 }
 
+/** Segments, and files that were not finished. */
+const LEFT_OVER =
+  /^(topics\/kt[a-z0-9.-]+\/\d+\/\d{20}\.[0-9a-f]{8}\.log(\.[0-9a-f]{8}\.part)?|[a-z]+\.json\.[0-9a-f]{8}\.part)$/
+
 /** The row of a topic, with what is stored of it. @throws FailedError when it is another topic than the one that is stored */
 function rowOf(
   { topics }: Manifest,
@@ -286,10 +291,12 @@ function rowOf(
     throw new FailedError(
       `${topic} was made anew since the last backup, so that its offsets mean other records: use another folder. What is stored of the old one stays where it is`,
     )
+  // What cannot be read now stays as it was.
+  const known = { id: id ?? stored?.id, settings: settings ?? stored?.settings }
   return {
     topic,
-    ...(id !== undefined && { id }),
-    ...(settings !== undefined && { settings: { ...settings } }),
+    ...(known.id !== undefined && { id: known.id }),
+    ...(known.settings !== undefined && { settings: { ...known.settings } }),
     partitions: Array.from(
       { length: Math.max(partitions, stored?.partitions.length ?? 0) },
       (_, partition) => stored?.partitions[partition] ?? { partition, next: 0, segments: [] },
