@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 
 /** Where a backup is kept. Names are paths with `/`, relative to the backup. */
@@ -10,7 +10,7 @@ export interface Repository {
   readText(name: string): Promise<string | undefined>
   /** Readers see the file as it was before, or as it is now. */
   replace(name: string, text: string): Promise<void>
-  /** @returns false, without an effect, where the file is there already */
+  /** The file is there with its text, or not at all. @returns false, without an effect, where it is there already */
   createNew(name: string, text: string): Promise<boolean>
   /** A file that is not there until it is finished. */
   create(name: string): Promise<NewFile>
@@ -32,7 +32,8 @@ export interface NewFile {
   abandon(): Promise<void>
 }
 
-const UNFINISHED_SUFFIX = '.part'
+/** The name of a file that is not finished. */
+const partOf = (path: string): string => `${path}.${randomUUID().slice(0, 8)}.part`
 
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT'
 
@@ -61,7 +62,7 @@ export function folderRepository(folder: string): Repository {
 
   async function create(name: string): Promise<NewFile> {
     const path = pathOf(name)
-    const part = `${path}.${randomUUID().slice(0, 8)}${UNFINISHED_SUFFIX}`
+    const part = partOf(path)
     await makeFolder(dirname(path))
     const handle: FileHandle = await open(part, 'wx')
     return {
@@ -100,20 +101,20 @@ export function folderRepository(folder: string): Repository {
       }
     },
     async createNew(name, text) {
-      await makeFolder(dirname(pathOf(name)))
-      let handle: FileHandle
+      const path = pathOf(name)
+      const part = partOf(path)
+      await makeFolder(dirname(path))
+      // With its text at once: a run that is killed leaves no empty file.
+      await writeFile(part, text)
       try {
-        handle = await open(pathOf(name), 'wx')
+        await link(part, path)
+        return true
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false
         throw error
-      }
-      try {
-        await handle.writeFile(text)
       } finally {
-        await handle.close()
+        await rm(part, { force: true })
       }
-      return true
     },
     create,
     async size(name) {
