@@ -13,6 +13,7 @@ import {
 import type { CommittedOffset, RangeReader, TopicPartition } from '../shared/kafka/types.ts'
 import { commonFaults, commonVariables, loadConfig, loadConfigOrExit } from '../shared/service/config.ts'
 import type { Logger } from '../shared/service/logger.ts'
+import { progressLine } from '../shared/service/progress-line.ts'
 import { within } from '../shared/service/retry.ts'
 import {
   type AuditRange,
@@ -71,9 +72,6 @@ const MAX_NAMED = 20
 
 /** Up to so many partitions have a line each; of more, only those with findings. */
 const MAX_LINES = 24
-
-/** How often progress is printed. */
-const PROGRESS_MS = { terminal: 200, other: 10_000 } as const
 
 // ---- arguments
 
@@ -180,36 +178,23 @@ const offsetsToRead = (groups: readonly (readonly AuditRange[])[]): number =>
 
 /** A reader that prints progress, rate and remaining time to standard error. */
 function progressOf(reader: AuditReader, total: number): { reader: AuditReader; end(): void } {
-  const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb'
-  const begunMs = performance.now()
+  const line = progressLine('audit', 'offsets read', total)
   let done = 0
-  let told = false
-  const number = (of: number): string => Math.round(of).toLocaleString('en')
-  const tell = (): void => {
-    const seconds = (performance.now() - begunMs) / 1_000
-    const left = done === 0 ? undefined : (seconds * Math.max(0, total - done)) / done
-    const line = `audit: ${number(done)} of ${number(total)} offsets read, ${number(done / seconds)}/s${left === undefined ? '' : `, ${number(Math.ceil(left))} s left`}`
-    process.stderr.write(terminal ? `\r\x1b[2K${line}` : `${line}\n`)
-    told = true
-  }
-  const timer = setInterval(tell, terminal ? PROGRESS_MS.terminal : PROGRESS_MS.other)
   return {
     reader: {
       ends: (partitions) => reader.ends(partitions),
       async readIdentities(ranges, identityOf, onRecord) {
         const before = done
         await reader.readIdentities(ranges, identityOf, (record) => {
-          done++
+          line.at(++done)
           onRecord(record)
         })
         // Some offsets have no record, such as transaction markers.
         done = before + ranges.reduce((sum, { from, to }) => sum + Math.max(0, to - from), 0)
+        line.at(done)
       },
     },
-    end() {
-      clearInterval(timer)
-      if (terminal && told) process.stderr.write('\r\x1b[2K')
-    },
+    end: () => line.end(),
   }
 }
 

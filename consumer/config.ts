@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { type Static, Type } from '@sinclair/typebox'
 import { certificateFaults, certificateVariables } from '../shared/http/certificates.ts'
-import { choice, commonFaults, commonVariables, integer, loadConfig } from '../shared/service/config.ts'
+import { choice, commonFaults, commonVariables, groupVariable, integer, loadConfig } from '../shared/service/config.ts'
 import { redactor } from '../shared/service/redact.ts'
 import { referenceTableVariables } from './reference-table.ts'
 
@@ -15,12 +15,7 @@ export const consumerVariables = Type.Object({
     65_535,
     'The operations port: /livez, /readyz, /startupz, /metrics. 0 chooses a free one.',
   ),
-  GROUP_ID: Type.String({
-    default: 'kafkatrace',
-    pattern: '^[A-Za-z0-9._-]{1,200}$',
-    description:
-      'The consumer group. All consumers of a cluster need the same one: outcome topics belong to a stream, not to a group, and a second group that runs beside the first writes a second outcome for every new event.',
-  }),
+  GROUP_ID: groupVariable,
   INSTANCE_ID: Type.String({
     default: hostname(),
     pattern: '^[A-Za-z0-9._-]{1,200}$',

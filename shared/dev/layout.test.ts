@@ -12,6 +12,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   'shared/http': ['shared/service', 'shared/events', 'shared/tracing'],
   'shared/kafka': ['shared/service', 'shared/events'],
   'shared/schemas': ['shared/service', 'shared/events', 'shared/kafka'],
+  'shared/backup': ['shared/service', 'shared/events', 'shared/kafka'],
   'shared/dev': ['shared/service', 'shared/events', 'shared/kafka'],
   'shared/testing': ['shared/service', 'shared/events', 'shared/kafka', 'shared/schemas', 'shared/dev'],
   producer: ['shared/service', 'shared/events', 'shared/tracing', 'shared/http', 'shared/kafka', 'shared/schemas'],

@@ -135,6 +135,8 @@ const nightly: readonly string[] = [
   'bench/secured/rotations.e2e.test.ts',
   // What tests do to brokers, one by one; the fault runs use all of it.
   'shared/dev/brokers/kafka.e2e.test.ts',
+  // A hundred kills of the backup command. With every change, ten.
+  'shared/backup/kills.integration.test.ts',
   // Builds Jaeger. With every change, tracing.e2e.test.ts receives spans as a collector does.
   'helm/checks/traces.e2e.test.ts',
   // Builds a collector and a store of logs. With every change, log-lines.e2e.test.ts checks each line of such a run.

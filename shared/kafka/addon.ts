@@ -86,7 +86,8 @@ export interface TopicsAddon {
     timeoutMs: number,
     done: Answered,
   ): void
-  configs(client: object, topics: readonly string[], timeoutMs: number, done: Answered): void
+  /** @param all those that decide which records a topic accepts, or all that were set for it */
+  configs(client: object, topics: readonly string[], all: boolean, timeoutMs: number, done: Answered): void
 }
 
 /** Certificates that are renewed: native/shim/certificates.cc. */
@@ -116,6 +117,8 @@ export interface AddonAnswer {
   /** Settings; empty when they were not requested. */
   maxMessageBytes: string
   cleanupPolicy: string
+  /** Names and values in turn. */
+  settings: string[]
 }
 
 /** The native object behind a client. */

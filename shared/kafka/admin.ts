@@ -13,7 +13,7 @@ import {
 } from './client.ts'
 import { watchConnection } from './connection.ts'
 import { securityOf } from './security.ts'
-import { createTopics, describeTopics } from './topic-requests.ts'
+import { createTopics, describeTopics, ownSettings } from './topic-requests.ts'
 import { type TopicAdmin, UnreachableError } from './types.ts'
 
 const METADATA_TIMEOUT_MS = 5_000
@@ -123,14 +123,19 @@ export function createTopicAdmin(options: {
     }
   }
 
-  async function ensureGroups(given: readonly (readonly string[])[], of: Options) {
-    const { partitions, replication } = of
+  async function reached(): Promise<Producer> {
     const client = await connected()
     if (client === undefined)
       throw stopping.signal.aborted
         ? new Error('closed before Kafka was reached')
         : new UnreachableError(`no broker answered within ${(connectTimeoutMs ?? 0) / 1_000} s`)
     watch.connected()
+    return client
+  }
+
+  async function ensureGroups(given: readonly (readonly string[])[], of: Options) {
+    const { partitions, replication } = of
+    const client = await reached()
     const existing = await partitionCounts(client, given.flat())
     warnOfSmaller(given.flat(), existing, partitions)
     const groups = given.map((topics) => groupOf(topics, existing, partitions))
@@ -159,6 +164,7 @@ export function createTopicAdmin(options: {
 
   return {
     ensureGroups,
+    settings: async (topics) => ownSettings(await reached(), topics, METADATA_TIMEOUT_MS),
     async close() {
       stopping.abort()
       watch.closed()

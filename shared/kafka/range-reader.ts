@@ -292,7 +292,8 @@ export function createRangeReader(options: {
         for (const { topic, partition, offset } of positions.splice(0)) reached(topic, partition, offset)
         if (fault !== undefined) throw new Error(fault)
         const hasMoved = count > 0 || passed > before
-        if (hasMoved) onProgress?.(passed)
+        const using = hasMoved ? onProgress?.(passed) : undefined
+        if (using instanceof Promise) await using
         const nowMs = performance.now()
         if (hasMoved) movedMs = nowMs
         else if (nowMs - movedMs > READ_STALL_TIMEOUT_MS) {

@@ -97,7 +97,7 @@ export async function topicSettings(
   timeoutMs: number,
 ): Promise<Map<string, TopicSettings>> {
   const answers = await answerOf<AddonAnswer[]>((done) =>
-    addon().topics.configs(nativeOf(producer), topics, timeoutMs, done),
+    addon().topics.configs(nativeOf(producer), topics, false, timeoutMs, done),
   )
   const settings = new Map<string, TopicSettings>()
   for (const { topic, code, maxMessageBytes, cleanupPolicy } of answers)
@@ -107,6 +107,35 @@ export async function topicSettings(
         isCompacted: cleanupPolicy.split(',').some((policy) => policy.trim() === 'compact'),
       })
   return settings
+}
+
+/**
+ * The settings that were set for topics themselves; the others are the brokers'. Needs DESCRIBE_CONFIGS on each.
+ * @returns by topic, without those whose settings cannot be read
+ * @throws LibrdKafkaError when the request as a whole fails
+ */
+export async function ownSettings(
+  producer: Producer,
+  topics: readonly string[],
+  timeoutMs: number,
+): Promise<Map<string, Record<string, string>>> {
+  const answers = await answerOf<AddonAnswer[]>((done) =>
+    addon().topics.configs(nativeOf(producer), topics, true, timeoutMs, done),
+  )
+  return new Map(
+    answers.flatMap(({ topic, code, settings }) =>
+      code === 0
+        ? [
+            [
+              topic,
+              Object.fromEntries(
+                settings.flatMap((text, at) => (at % 2 === 0 ? [[text, settings[at + 1] ?? '']] : [])),
+              ),
+            ],
+          ]
+        : [],
+    ),
+  )
 }
 
 export const NOT_AUTHORIZED = (topic: string): string =>

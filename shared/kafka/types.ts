@@ -270,8 +270,11 @@ export interface ReadOptions {
   filter?: RecordFilter
   /** Ends reading, which rejects with the signal's reason. */
   signal?: AbortSignal
-  /** Called after each poll with the number of offsets that have been passed so far, in all ranges. At the end it is all of them. */
-  onProgress?(offsets: number): void
+  /**
+   * Called after each poll with the number of offsets that have been passed so far, in all ranges. At the end it is all of them. Reading goes on once a
+   * promise that it returns is resolved.
+   */
+  onProgress?(offsets: number): unknown
 }
 
 /** The identity of a record. The object is reused for the next record. */
@@ -365,5 +368,10 @@ export interface TopicAdmin {
     groups: readonly (readonly string[])[],
     options: { partitions: number; replication: number; settings?: Readonly<Record<string, string>> },
   ): Promise<(string | undefined)[]>
+  /**
+   * The settings that were set for topics themselves, by topic; without those whose settings cannot be read, which takes DESCRIBE_CONFIGS.
+   * @throws Error when no broker answers
+   */
+  settings(topics: readonly string[]): Promise<ReadonlyMap<string, Readonly<Record<string, string>>>>
   close(): Promise<void>
 }

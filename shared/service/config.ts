@@ -117,6 +117,14 @@ export const integer = (fallback: number, minimum: number, maximum: number, desc
 
 const optionalText = (description: string, extra: object = {}) => Type.Optional(Type.String({ description, ...extra }))
 
+/** `GROUP_ID`, for consumers and for what reads their positions. */
+export const groupVariable = Type.String({
+  default: 'kafkatrace',
+  pattern: '^[A-Za-z0-9._-]{1,200}$',
+  description:
+    'The consumer group. All consumers of a cluster need the same one: outcome topics belong to a stream, not to a group, and a second group that runs beside the first writes a second outcome for every new event.',
+})
+
 /** Variables of both services. */
 export const commonVariables = {
   NODE_ENV: choice(['production', 'development'], {

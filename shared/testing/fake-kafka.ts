@@ -542,7 +542,7 @@ export class FakeKafka {
           for (const record of log.read(from, to, isolation))
             if (filter === undefined || mayMatch(record, filter)) onRecord(record)
           passed += Math.max(0, to - from)
-          onProgress?.(passed)
+          await onProgress?.(passed)
           signal?.throwIfAborted()
         }
         await alive(process, this.latency())
@@ -640,6 +640,7 @@ export class FakeKafka {
           for (const topic of topics) this.createTopic(topic, partitions)
           return undefined
         }),
+      settings: async (topics) => new Map(topics.map((topic) => [topic, {}])),
       close: async () => undefined,
     }
   }

@@ -28,6 +28,8 @@ struct Row {
   // Settings of the topic; empty when they were not requested.
   std::string max_message_bytes = "";
   std::string cleanup_policy = "";
+  // Names and values in turn: those that were set for the topic itself.
+  std::vector<std::string> settings = {};
 };
 
 using Rows = std::vector<Row>;
@@ -124,6 +126,10 @@ class TopicsWorker : public Workers::ErrorAwareWorker {
       Nan::Set(one, Nan::New("writable").ToLocalChecked(), Nan::New(row.writable));
       Nan::Set(one, Nan::New("maxMessageBytes").ToLocalChecked(), Nan::New(row.max_message_bytes).ToLocalChecked());
       Nan::Set(one, Nan::New("cleanupPolicy").ToLocalChecked(), Nan::New(row.cleanup_policy).ToLocalChecked());
+      v8::Local<v8::Array> settings = Nan::New<v8::Array>(static_cast<int>(row.settings.size()));
+      for (uint32_t text = 0; text < row.settings.size(); text++)
+        Nan::Set(settings, text, Nan::New(row.settings[text]).ToLocalChecked());
+      Nan::Set(one, Nan::New("settings").ToLocalChecked(), settings);
       Nan::Set(rows, at, one);
     }
     v8::Local<v8::Value> arguments[2] = {Nan::Null(), rows};
@@ -284,10 +290,11 @@ class EndsWorker : public TopicsWorker {
   std::vector<int> counts_;
 };
 
-// Requests the two settings that decide which records a topic accepts.
+// Requests the two settings that decide which records a topic accepts, or all that were set for it.
 class ConfigsWorker : public TopicsWorker {
  public:
-  using TopicsWorker::TopicsWorker;
+  ConfigsWorker(Nan::Callback* callback, Producer* producer, std::vector<std::string> names, bool all, int timeout_ms)
+      : TopicsWorker(callback, producer, std::move(names), timeout_ms), all_(all) {}
 
  private:
   static constexpr const char* kMaxMessageBytes = "max.message.bytes";
@@ -299,7 +306,8 @@ class ConfigsWorker : public TopicsWorker {
       rd_kafka_ConfigResource_t* topic = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name.c_str());
       if (topic == NULL) continue;
       // Only the names are sent; they select the settings.
-      for (const char* setting : {kMaxMessageBytes, kCleanupPolicy}) rd_kafka_ConfigResource_set_config(topic, setting, "");
+      if (!all_)
+        for (const char* setting : {kMaxMessageBytes, kCleanupPolicy}) rd_kafka_ConfigResource_set_config(topic, setting, "");
       wanted.push_back(topic);
     }
     Baton baton(RdKafka::ERR_NO_ERROR);
@@ -328,9 +336,14 @@ class ConfigsWorker : public TopicsWorker {
       const std::string name = rd_kafka_ConfigEntry_name(entries[at]);
       if (name == kMaxMessageBytes) row.max_message_bytes = Text(rd_kafka_ConfigEntry_value(entries[at]));
       if (name == kCleanupPolicy) row.cleanup_policy = Text(rd_kafka_ConfigEntry_value(entries[at]));
+      if (rd_kafka_ConfigEntry_source(entries[at]) != RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG) continue;
+      row.settings.push_back(name);
+      row.settings.push_back(Text(rd_kafka_ConfigEntry_value(entries[at])));
     }
     return row;
   }
+
+  const bool all_;
 };
 
 bool TextsOf(v8::Local<v8::Value> value, std::vector<std::string>* texts) {
@@ -400,16 +413,17 @@ NAN_METHOD(Topics::Ends) {
                                        std::move(counts), Nan::To<int>(info[3]).FromJust()));
 }
 
-// configs(producer, names, timeout in ms, callback(error or null, [{topic, code, message, maxMessageBytes, cleanupPolicy, …}]))
+// configs(producer, names, whether all settings, timeout in ms, callback(error or null, [{topic, code, message, maxMessageBytes, cleanupPolicy, settings, …}]))
 NAN_METHOD(Topics::Configs) {
   Producer* producer = ClientOf<Producer>(info[0]);
   if (producer == NULL) return Nan::ThrowTypeError("a producer is needed");
   std::vector<std::string> names;
   if (!NamesOf(info[1], &names)) return Nan::ThrowTypeError("names must be texts, one at least");
-  if (!info[2]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
-  if (!info[3]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
-  Nan::AsyncQueueWorker(new ConfigsWorker(new Nan::Callback(info[3].As<v8::Function>()), producer, std::move(names),
-                                          Nan::To<int>(info[2]).FromJust()));
+  if (!info[2]->IsBoolean()) return Nan::ThrowTypeError("whether all settings are wanted must be said");
+  if (!info[3]->IsInt32()) return Nan::ThrowTypeError("the time-out must be a number of milliseconds");
+  if (!info[4]->IsFunction()) return Nan::ThrowTypeError("a callback is needed");
+  Nan::AsyncQueueWorker(new ConfigsWorker(new Nan::Callback(info[4].As<v8::Function>()), producer, std::move(names),
+                                          Nan::To<bool>(info[2]).FromJust(), Nan::To<int>(info[3]).FromJust()));
 }
 
 void ExportTopics(v8::Local<v8::Object> exports) {
