@@ -1,5 +1,5 @@
 import { ALWAYS, SOMETIMES } from './kinds.ts'
-import { type LoadOptions, PLAIN } from './load.ts'
+import { type LoadOptions, PATIENT_MS, PLAIN } from './load.ts'
 import type { Cut } from './network.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, PARTITIONS, type Stage } from './stage.ts'
 
@@ -9,8 +9,7 @@ import { DEFAULT_TIMES, type Fault, GROUP, PARTITIONS, type Stage } from './stag
 const LOAD: Partial<LoadOptions> = {
   eventsPerSecond: 200,
   kinds: [{ ...PLAIN, weight: 60 }, SOMETIMES, { ...ALWAYS, weight: 0.3 }],
-  // Longer than the producer takes to report an unknown outcome.
-  timeoutMs: [15_000, 20_000],
+  timeoutMs: PATIENT_MS,
 }
 
 /** A random node among those that matter to the services. */

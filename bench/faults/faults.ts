@@ -6,7 +6,7 @@ import { FOLLOW_FAULT } from './follow-fault.ts'
 import { HALF_DONE_FAULT } from './half-done.ts'
 import type { Log, LogRecord } from './judge.ts'
 import { ALWAYS, kind, SLOW, SOMETIMES } from './kinds.ts'
-import { PLAIN, STAR } from './load.ts'
+import { PATIENT_MS, PLAIN, STAR } from './load.ts'
 import { PERMISSION_FAULT } from './permission-fault.ts'
 import { REDRIVE_FAULT } from './redrive-fault.ts'
 import { ROTATE_FAULT } from './rotate-fault.ts'
@@ -121,7 +121,7 @@ export const FAULTS: readonly Fault[] = [
     name: 'kill-broker',
     what: 'the broker is killed and comes back under load, twice',
     async play(stage) {
-      const load = stage.load()
+      const load = stage.load({ timeoutMs: PATIENT_MS })
       for (let kills = 0; kills < 2; kills++) {
         await stage.pause(500, 1500)
         await restartBroker(stage)

@@ -260,6 +260,9 @@ function prepareWrong(events: readonly Sent[], random: Random): Prepared {
   }
 }
 
+/** Clients that wait longer than the producer takes to report an unknown outcome, also on a busy machine: for {@link LoadOptions.timeoutMs}. */
+export const PATIENT_MS = [15_000, 20_000] as const
+
 async function sendUntilSettled(
   { url, stream, ledger, repeatedAnyway, timeoutMs, kinds, post = postOnce, webhookSecret }: LoadOptions,
   facts: LoadFacts,

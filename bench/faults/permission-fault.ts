@@ -1,6 +1,6 @@
 import { type Acl, createAcls, deleteAcls } from '../../shared/dev/brokers/wire-admin.ts'
 import { ALWAYS, SOMETIMES } from './kinds.ts'
-import { PLAIN } from './load.ts'
+import { PATIENT_MS, PLAIN } from './load.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, TOPICS } from './stage.ts'
 
 /** ACLs that the services' users lose for a while. */
@@ -52,7 +52,7 @@ export const PERMISSION_FAULT: Fault = {
       eventsPerSecond: 200,
       // Every topic is written to.
       kinds: [{ ...PLAIN, weight: 20 }, SOMETIMES, { ...ALWAYS, weight: 0.3 }],
-      timeoutMs: [15_000, 20_000],
+      timeoutMs: PATIENT_MS,
     })
     for (const one of stage.short ? [stage.random.pick(ACLS as [Acl, ...Acl[]])] : ACLS) {
       await stage.pause(1_000, 2_000)

@@ -8,7 +8,7 @@ import type { Service } from '../../shared/testing/services.ts'
 import { until } from '../../shared/testing/until.ts'
 import { changeAuthority, showCertificate, used, write } from '../secured/changes.ts'
 import { ALWAYS, SOMETIMES } from './kinds.ts'
-import { PLAIN, type Post, postOnce } from './load.ts'
+import { PATIENT_MS, PLAIN, type Post, postOnce } from './load.ts'
 import { DEFAULT_TIMES, type Fault, GROUP, type Prepared, STREAM, type Stage } from './stage.ts'
 
 /** Credentials that are changed while they are used. */
@@ -116,7 +116,7 @@ async function play(stage: Stage, { keycloak, kafka, files, folder, tenantsFile,
     stage.load({
       eventsPerSecond: EVENTS_PER_SECOND,
       kinds: [{ ...PLAIN, weight: 40 }, SOMETIMES, { ...ALWAYS, weight: 0.1 }],
-      timeoutMs: [15_000, 20_000],
+      timeoutMs: PATIENT_MS,
       post: postWith(credential),
     }),
   )
