@@ -152,8 +152,9 @@ test('failed authentications are limited, and a right key is not', async () => {
   expect(await statusOf(undefined)).toBe(429)
   expect(await statusOf(made.get('shop-1'))).toBe(202)
   expect([await failures('unknown'), await failures('missing')]).toEqual([MAX_FAILURES + 1, 1])
-  const told = producer.log.filter(({ msg }) => String(msg).includes('fail to authenticate'))
-  expect(told).toMatchObject([{ address: '127.0.0.1', failures: MAX_FAILURES }])
+  const told = () => producer.log.filter(({ msg }) => String(msg).includes('fail to authenticate'))
+  await until(() => told().length > 0, { what: 'the log' })
+  expect(told()).toMatchObject([{ address: '127.0.0.1', failures: MAX_FAILURES }])
   expect(JSON.stringify(producer.log)).not.toContain(wrong)
 })
 
@@ -177,8 +178,10 @@ test('a console limits them, too', async () => {
     expect(await statusOf(made.get('shop-1'))).toBe(200)
     const failures = 'kafkatrace_console_authentication_failures_total{reason="unknown"}'
     expect(await metric(failures, console)).toBe(MAX_FAILURES + 1)
+    const told = () => console.log.filter(({ problem }) => problem === 'unauthenticated').length
+    await until(() => told() >= MAX_FAILURES, { what: 'the log' })
     // Of the last one there is no line.
-    expect(console.log.filter(({ problem }) => problem === 'unauthenticated')).toHaveLength(MAX_FAILURES)
+    expect(told()).toBe(MAX_FAILURES)
     expect(console.log.filter(({ problem }) => problem === 'too-many-failures')).toEqual([])
   } finally {
     await console.stop()

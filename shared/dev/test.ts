@@ -58,7 +58,7 @@ interface Limits {
 /** Integration and e2e tests mostly wait, for brokers and time-outs, and must pass on a busy machine. Unit tests wait in part, for timers. */
 const limits: Readonly<Record<SuiteName, Limits>> = {
   unit: { testTimeoutMs: 60_000, suiteMs: 30_000, killAfterMs: 300_000, processes: 3 * availableParallelism() },
-  integration: { testTimeoutMs: 60_000, suiteMs: 600_000, killAfterMs: 1_200_000, processes: 3 },
+  integration: { testTimeoutMs: 60_000, suiteMs: 600_000, killAfterMs: 1_200_000, processes: 2 },
   e2e: { testTimeoutMs: 300_000, suiteMs: 1_500_000, killAfterMs: 2_400_000, processes: 2 },
 }
 

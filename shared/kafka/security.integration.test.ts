@@ -310,7 +310,7 @@ test(
 )
 
 /** Long enough for librdkafka, which looks once a second whether a token is to be renewed. */
-const TOKEN_S = 20
+const TOKEN_S = 30
 
 /** An unsecured token (RFC 7519, section 6), which Kafka's own validator takes. */
 const unsecured = (subject: string, lifetimeS: number): string => {
