@@ -387,7 +387,10 @@ test(
     // It is renewed in time; if that fails, the one that there is lasts until it has succeeded.
     mode = 'refused'
     const security = securityOf(config, log.log)
-    await until(() => security.state().detail?.includes('invalid_client') === true, { what: 'the detail' })
+    await until(() => security.state().detail?.includes('invalid_client') === true, {
+      timeoutMs: TOKEN_S * 1_000,
+      what: 'the detail',
+    })
     await more(client.stored)
     mode = 'token'
     await until(() => security.state().detail === undefined, { what: 'a token again' })
