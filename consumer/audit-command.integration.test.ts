@@ -7,11 +7,11 @@ import type { IncomingRecord, OutgoingRecord } from '../shared/events/record.ts'
 import { inputTopic, siblingTopic, streamTopics } from '../shared/events/topics.ts'
 import { createTopicAdmin } from '../shared/kafka/admin.ts'
 import { native, promised } from '../shared/kafka/client.ts'
-import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import { ProduceError } from '../shared/kafka/types.ts'
 import { testBrokers, uniqueName } from '../shared/testing/brokers.ts'
 import { openTransaction } from '../shared/testing/open-transaction.ts'
+import { startTestProducer } from '../shared/testing/record-producer.ts'
 import { until } from '../shared/testing/until.ts'
 import { loadConsumerConfig } from './config.ts'
 import { defineHandler, TerminalError } from './handlers/handler.ts'
@@ -73,20 +73,7 @@ async function stream(prefix: string) {
   const admin = createTopicAdmin({ config, clientId: 'tests', log })
   await admin.ensureGroups([streamTopics(tenant, STREAM)], { partitions: PARTITIONS, replication: 1 })
   await admin.close()
-  const producer = createRecordProducer({
-    config,
-    clientId: 'tests',
-    topics: streamTopics(tenant, STREAM),
-    deliveryTimeoutMs: 10_000,
-    lingerMs: 1,
-    maxQueueRecords: 10_000,
-    maxQueueBytes: 2 ** 24,
-    maxRecordBytes: 1_000_000,
-    unreachedTimeoutMs: 60_000,
-    log,
-    onStatistics: () => undefined,
-  })
-  producer.start()
+  const producer = startTestProducer(config, streamTopics(tenant, STREAM), log)
   ending.push(() => producer.close(1_000))
   const reader = createRangeReader({ config, clientId: 'tests', log })
   ending.push(() => reader.close())

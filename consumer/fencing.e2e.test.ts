@@ -4,12 +4,12 @@ import pino from 'pino'
 import { headerText } from '../shared/events/headers.ts'
 import { toRecord } from '../shared/events/record.ts'
 import { inputTopic, siblingTopic, streamTopics, type TopicRole } from '../shared/events/topics.ts'
-import { createRecordProducer } from '../shared/kafka/producer.ts'
 import { createRangeReader, readAll } from '../shared/kafka/range-reader.ts'
 import type { RangeReader, RecordProducer } from '../shared/kafka/types.ts'
 import { uniqueName } from '../shared/testing/brokers.ts'
 import type { Action, Match } from '../shared/testing/kafka-proxy.ts'
 import { type ProxiedKafka, startProxiedKafka } from '../shared/testing/proxied-kafka.ts'
+import { startTestProducer } from '../shared/testing/record-producer.ts'
 import { until } from '../shared/testing/until.ts'
 import { type ConsumerConfig, loadConsumerConfig } from './config.ts'
 import { defineHandler, type Handler } from './handlers/handler.ts'
@@ -41,20 +41,7 @@ beforeAll(async () => {
   config = loadConsumerConfig({ KAFKA_BROKERS: proxied.brokers })
   const log = pino({ level: 'silent' })
   reader = createRangeReader({ config, clientId: 'tests', log })
-  producer = createRecordProducer({
-    config,
-    clientId: 'tests',
-    topics: [],
-    deliveryTimeoutMs: 10_000,
-    lingerMs: 0,
-    maxQueueRecords: 1_000,
-    maxQueueBytes: 2 ** 24,
-    maxRecordBytes: 2 ** 20,
-    unreachedTimeoutMs: 60_000,
-    log,
-    onStatistics: () => undefined,
-  })
-  producer.start()
+  producer = startTestProducer(config, [])
   await until(() => producer.connection().state === 'connected', PATIENCE)
 })
 

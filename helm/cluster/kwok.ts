@@ -2,10 +2,11 @@ import { join } from 'node:path'
 import type { Ran } from '../../shared/dev/run.ts'
 import { definitionFiles } from '../checks/charts-crds.ts'
 import type { Manifest } from '../checks/charts-render.ts'
-import { type Area, type Check, type Outcome, root } from '../checks/check.ts'
+import { type Area, type Check, root } from '../checks/check.ts'
 import { commandsIn, wordsOf } from '../checks/delivery-docs.ts'
 import { define } from './api-server.ts'
 import { type ControlPlane, startControlPlane, waitFor } from './control-plane.ts'
+import { type Demands, demanding } from './demands.ts'
 import { NEVER_READY, startFakeNodes, ZONES, zoneLabel } from './fake-nodes.ts'
 import { type Pod, RELEASE, type Release, type Scale, withRelease } from './release.ts'
 
@@ -39,39 +40,27 @@ function cluster(say: Say): Promise<Cluster> {
   return started
 }
 
-/** Collects what holds and what does not. */
-class Findings implements Outcome {
-  passed = 0
-  readonly faults: string[] = []
-  must(holds: boolean, fault: string): void {
-    if (holds) this.passed++
-    else this.faults.push(fault)
-  }
-}
-
 /** A check of an installed release. */
 const check = (
   name: string,
   counts: string,
-  judge: (release: Release, findings: Findings, cluster: Cluster, charts: string) => Promise<void>,
-): Check => ({
-  name,
-  counts,
-  async run(say) {
-    const all = await cluster(say)
-    const findings = new Findings()
-    await withRelease(all.control, `${RELEASE}-${++releases}`, say, (release, charts) =>
-      judge(release, findings, all, charts),
-    )
-    return findings
-  },
-})
+  judge: (release: Release, demands: Demands, cluster: Cluster, charts: string) => Promise<void>,
+): Check =>
+  demanding(
+    name,
+    cluster,
+    (all, demands, say) =>
+      withRelease(all.control, `${RELEASE}-${++releases}`, say, (release, charts) =>
+        judge(release, demands, all, charts),
+      ),
+    counts,
+  )
 
 const ofService = (pods: readonly Pod[], service: string): Pod[] => pods.filter((pod) => pod.service === service)
 
 const said = ({ output, errors }: Ran): string => (errors || output).trim()
 
-const spread = check('helm --wait: pods are ready, in all zones', 'pods', async (release, findings, { control }) => {
+const spread = check('helm --wait: pods are ready, in all zones', 'pods', async (release, demands, { control }) => {
   const replicas = SERVICES.map((service) => `--set=${service}.replicas=3`)
   await release.must(release.upgrade(...replicas, '--set=producer.topologySpread.zone=DoNotSchedule'))
   const { items } = await control.get('/api/v1/nodes')
@@ -79,16 +68,16 @@ const spread = check('helm --wait: pods are ready, in all zones', 'pods', async 
   const pods = await release.pods()
   for (const service of SERVICES) {
     const own = ofService(pods, service)
-    for (const { name, isReady } of own) findings.must(isReady, `${name} is not ready`)
+    for (const { name, isReady } of own) demands.demand(isReady, `${name} is not ready`)
     const used = new Set(own.map(({ node = '' }) => zones.get(node)))
-    findings.must(used.size === ZONES.length, `${service}: 3 pods are in ${used.size} zones`)
+    demands.demand(used.size === ZONES.length, `${service}: 3 pods are in ${used.size} zones`)
   }
 })
 
 const unzoned = check(
   'values-production: no pod is pending without zones',
   'pods',
-  async (release, findings, { control, nodes }, charts) => {
+  async (release, demands, { control, nodes }, charts) => {
     await control.kubectl(['label', 'nodes', '--all', `${zoneLabel}-`])
     try {
       const values = join(charts, 'kafkatrace/values-production.yaml')
@@ -103,8 +92,8 @@ const unzoned = check(
       // What is not scheduled by then is a fault below.
       await waitFor('pods to be scheduled', areScheduled, settledTimeoutMs).catch(() => undefined)
       for (const service of SERVICES)
-        findings.must(ofService(pods, service).length > 0, `there is no pod of ${service}`)
-      for (const { name, unscheduled } of pods) findings.must(unscheduled === '', `${name} is pending: ${unscheduled}`)
+        demands.demand(ofService(pods, service).length > 0, `there is no pod of ${service}`)
+      for (const { name, unscheduled } of pods) demands.demand(unscheduled === '', `${name} is pending: ${unscheduled}`)
     } finally {
       for (const node of nodes) await control.kubectl(['label', 'node', node, `${zoneLabel}=${node.slice(0, -2)}`])
     }
@@ -112,12 +101,12 @@ const unzoned = check(
 )
 
 /** Faults where there was less than what every service keeps while its pods are replaced one by one. */
-function keeps(findings: Findings, lowest: ReadonlyMap<string, Scale>, while_: string): void {
+function keeps(demands: Demands, lowest: ReadonlyMap<string, Scale>, while_: string): void {
   // A StatefulSet has no pod beyond its replicas.
   const least = { producer: 2, consumer: 1, console: 1 }
   for (const service of SERVICES) {
     const ready = lowest.get(`${RELEASE}-${service}`)?.ready ?? 0
-    findings.must(
+    demands.demand(
       ready >= least[service],
       `${service}: ${ready} ready ${while_}, and at least ${least[service]} must be`,
     )
@@ -126,60 +115,54 @@ function keeps(findings: Findings, lowest: ReadonlyMap<string, Scale>, while_: s
 
 const tags = (tag: string): string[] => SERVICES.map((service) => `--set=${service}.image.tag=${tag}`)
 
-const upgrade = check('an upgrade replaces pods one by one', 'pods and services', async (release, findings) => {
+const upgrade = check('an upgrade replaces pods one by one', 'pods and services', async (release, demands) => {
   await release.must(release.upgrade())
   const before = await release.pods()
   const { result, lowest } = await release.lowest(release.upgrade(...tags('next')))
-  findings.must(result.exitCode === 0, `helm upgrade: ${said(result)}`)
-  keeps(findings, lowest, 'in the upgrade')
+  demands.demand(result.exitCode === 0, `helm upgrade: ${said(result)}`)
+  keeps(demands, lowest, 'in the upgrade')
   const after = await release.pods()
   for (const service of SERVICES) {
     const pods = ofService(after, service)
     const wanted = ofService(before, service).length
-    findings.must(pods.length === wanted, `${service}: ${pods.length} pods after the upgrade, and ${wanted} before`)
+    demands.demand(pods.length === wanted, `${service}: ${pods.length} pods after the upgrade, and ${wanted} before`)
     for (const { name, image, isReady } of pods)
-      findings.must(isReady && image.endsWith(':next'), `${name} has ${image}, and is ${isReady ? '' : 'not '}ready`)
+      demands.demand(isReady && image.endsWith(':next'), `${name} has ${image}, and is ${isReady ? '' : 'not '}ready`)
   }
 })
 
-const stuck = check(
-  'a roll-out that cannot go on, and its rollback',
-  'pods and services',
-  async (release, findings) => {
-    await release.must(release.upgrade())
-    const before = await release.pods()
-    // The job has the producer's image, too, and would be all that cannot go on.
-    const failed = await release.upgrade(...tags(NEVER_READY), '--set=topics.job=false', '--timeout=10s')
-    findings.must(failed.exitCode !== 0, 'helm upgrade --wait does not fail, and no new pod is ready')
-    const during = await release.pods()
-    for (const { service, uid, name } of before.filter(
-      ({ service }) => service === 'producer' || service === 'console',
-    ))
-      findings.must(
-        during.some((pod) => pod.uid === uid && pod.isReady),
-        `${service}: ${name} went before another was ready`,
-      )
-    const consumers = ofService(during, 'consumer').filter(({ isReady }) => isReady).length
-    findings.must(
-      consumers === 1,
-      `consumer: ${consumers} of 2 pods are ready in a roll-out that replaces one at a time`,
+const stuck = check('a roll-out that cannot go on, and its rollback', 'pods and services', async (release, demands) => {
+  await release.must(release.upgrade())
+  const before = await release.pods()
+  // The job has the producer's image, too, and would be all that cannot go on.
+  const failed = await release.upgrade(...tags(NEVER_READY), '--set=topics.job=false', '--timeout=10s')
+  demands.demand(failed.exitCode !== 0, 'helm upgrade --wait does not fail, and no new pod is ready')
+  const during = await release.pods()
+  for (const { service, uid, name } of before.filter(({ service }) => service === 'producer' || service === 'console'))
+    demands.demand(
+      during.some((pod) => pod.uid === uid && pod.isReady),
+      `${service}: ${name} went before another was ready`,
     )
-    const { result, lowest } = await release.lowest(release.helm('rollback', '--wait', '--timeout=60s'))
-    findings.must(result.exitCode === 0, `helm rollback: ${said(result)}`)
-    keeps(findings, lowest, 'in the rollback')
-    const after = await release.pods()
-    for (const { service, uid, name, image } of before) {
-      if (!SERVICES.some((one) => one === service)) continue
-      const pod = after.find((one) => (service === 'consumer' ? one.name === name : one.uid === uid))
-      findings.must(pod?.isReady === true && pod.image === image, `${name} is not there, as it was, after the rollback`)
-    }
-  },
-)
+  const consumers = ofService(during, 'consumer').filter(({ isReady }) => isReady).length
+  demands.demand(
+    consumers === 1,
+    `consumer: ${consumers} of 2 pods are ready in a roll-out that replaces one at a time`,
+  )
+  const { result, lowest } = await release.lowest(release.helm('rollback', '--wait', '--timeout=60s'))
+  demands.demand(result.exitCode === 0, `helm rollback: ${said(result)}`)
+  keeps(demands, lowest, 'in the rollback')
+  const after = await release.pods()
+  for (const { service, uid, name, image } of before) {
+    if (!SERVICES.some((one) => one === service)) continue
+    const pod = after.find((one) => (service === 'consumer' ? one.name === name : one.uid === uid))
+    demands.demand(pod?.isReady === true && pod.image === image, `${name} is not there, as it was, after the rollback`)
+  }
+})
 
 const evictions = check(
   'an eviction waits for the pod of the one before',
   'evictions',
-  async (release, findings, { control }) => {
+  async (release, demands, { control }) => {
     await release.must(release.upgrade())
     for (const service of ['producer', 'consumer']) {
       const [first, second] = ofService(await release.pods(), service)
@@ -192,14 +175,14 @@ const evictions = check(
         return (await control.api(path, { method: 'POST', body: JSON.stringify(body) })).status
       }
       const answers = [await evict(first), await evict(second)]
-      findings.must(answers[0] === 201, `${service}: the first pod’s eviction is answered ${answers[0]}`)
-      findings.must(answers[1] === 429, `${service}: the second pod’s eviction is answered ${answers[1]} at once`)
+      demands.demand(answers[0] === 201, `${service}: the first pod’s eviction is answered ${answers[0]}`)
+      demands.demand(answers[1] === 429, `${service}: the second pod’s eviction is answered ${answers[1]} at once`)
       const isBack = async (): Promise<boolean> => (await evict(second)) === 201
       const isAllowed = await waitFor('an eviction to be allowed', isBack, settledTimeoutMs).then(
         () => true,
         () => false,
       )
-      findings.must(isAllowed, `${service}: the second pod may not be evicted after the first is back`)
+      demands.demand(isAllowed, `${service}: the second pod may not be evicted after the first is back`)
     }
   },
 )
@@ -207,27 +190,27 @@ const evictions = check(
 const drain = check(
   'kubectl drain goes on as pods come back',
   'pods and services',
-  async (release, findings, { control, nodes }) => {
+  async (release, demands, { control, nodes }) => {
     const [crowded = '', ...others] = nodes
     await control.kubectl(['cordon', ...others])
     try {
       await release.must(release.upgrade())
       await control.kubectl(['uncordon', ...others])
       const before = (await release.pods()).filter(({ service, node }) => service !== 'topics' && node === crowded)
-      findings.must(before.length === 5, `${before.length} of 5 pods are on the only node that takes pods`)
+      demands.demand(before.length === 5, `${before.length} of 5 pods are on the only node that takes pods`)
       const { result, lowest } = await release.lowest(
         control.kubectl(['drain', crowded, '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=90s']),
       )
-      findings.must(result.exitCode === 0, `kubectl drain: ${said(result)}`)
+      demands.demand(result.exitCode === 0, `kubectl drain: ${said(result)}`)
       const waited = said(result).includes('disruption budget')
-      findings.must(waited, 'the drain did not have to wait for the budget, with two pods of a service on its node')
+      demands.demand(waited, 'the drain did not have to wait for the budget, with two pods of a service on its node')
       for (const service of ['producer', 'consumer']) {
         const ready = lowest.get(`${RELEASE}-${service}`)?.ready ?? 0
-        findings.must(ready >= 1, `${service}: ${ready} of 2 were ready in the drain`)
+        demands.demand(ready >= 1, `${service}: ${ready} of 2 were ready in the drain`)
       }
       const left = (await release.pods()).filter(({ service, node }) => service !== 'topics' && node === crowded)
       for (const { uid, name } of before)
-        findings.must(!left.some((pod) => pod.uid === uid), `${name} is still on the drained node`)
+        demands.demand(!left.some((pod) => pod.uid === uid), `${name} is still on the drained node`)
     } finally {
       await control.kubectl(['uncordon', ...nodes])
     }
@@ -237,17 +220,17 @@ const drain = check(
 const autoscalers = check(
   'an autoscaler that is switched on or off keeps pods',
   'changes',
-  async (release, findings) => {
+  async (release, demands) => {
     // These take part in no change.
     const without = ['--set=topics.job=false', '--set=console.enabled=false']
     await release.must(release.upgrade(...without))
     const both = ['producer', 'consumer'] as const
     const change = async (what: string, least: number, ...args: string[]): Promise<void> => {
       const { result, lowest } = await release.lowest(release.upgrade(...without, ...args))
-      findings.must(result.exitCode === 0, `${what}: ${said(result)}`)
+      demands.demand(result.exitCode === 0, `${what}: ${said(result)}`)
       for (const service of both) {
         const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
-        findings.must(
+        demands.demand(
           replicas >= least,
           `${what}: ${service} had ${replicas} replicas for a while, and ${least} before`,
         )
@@ -266,7 +249,7 @@ const autoscalers = check(
   },
 )
 
-const scaled = check('an upgrade and a rollback after kubectl scale', 'changes', async (release, findings) => {
+const scaled = check('an upgrade and a rollback after kubectl scale', 'changes', async (release, demands) => {
   await release.must(release.upgrade())
   const changes = {
     'helm upgrade': () => release.upgrade('--set=producer.config.LOG_LEVEL=debug'),
@@ -277,10 +260,10 @@ const scaled = check('an upgrade and a rollback after kubectl scale', 'changes',
     for (const object of ['deployment/kafkatrace-producer', 'statefulset/kafkatrace-consumer'])
       await release.must(release.kubectl('scale', object, '--replicas=3'))
     const { result, lowest } = await release.lowest(change())
-    findings.must(result.exitCode === 0, `${what}: ${said(result)}`)
+    demands.demand(result.exitCode === 0, `${what}: ${said(result)}`)
     for (const service of ['producer', 'consumer']) {
       const { replicas = 0 } = lowest.get(`${RELEASE}-${service}`) ?? {}
-      findings.must(replicas >= 2, `${what}: ${service} was scaled to ${replicas}`)
+      demands.demand(replicas >= 2, `${what}: ${service} was scaled to ${replicas}`)
     }
   }
 })
@@ -301,16 +284,16 @@ async function objectsIn({ kubectl }: Release): Promise<string[]> {
 }
 
 const removed = 'nothing is left after docs/deployment.md#remove'
-const uninstall = check(removed, 'objects', async (release, findings, { control, nodes }) => {
+const uninstall = check(removed, 'objects', async (release, demands, { control, nodes }) => {
   const before = new Set(await objectsIn(release))
   await release.must(release.upgrade())
   // Jobs and pods of a test and of an upgrade that fail are there, too.
   await control.kubectl(['cordon', ...nodes])
   try {
     const tested = await release.helm('test', '--timeout=3s')
-    findings.must(tested.exitCode !== 0, 'helm test does not fail where no pod can start')
+    demands.demand(tested.exitCode !== 0, 'helm test does not fail where no pod can start')
     const upgraded = await release.upgrade('--timeout=3s')
-    findings.must(upgraded.exitCode !== 0, 'helm upgrade does not fail where the topics job cannot start')
+    demands.demand(upgraded.exitCode !== 0, 'helm upgrade does not fail where the topics job cannot start')
   } finally {
     await control.kubectl(['uncordon', ...nodes])
   }
@@ -318,14 +301,14 @@ const uninstall = check(removed, 'objects', async (release, findings, { control,
   const page = await Bun.file(join(root, 'docs/deployment.md')).text()
   const section = page.split(/^## /m).find((one) => one.startsWith('Remove\n')) ?? ''
   const commands = commandsIn(section)
-  findings.must(commands.length > 0, 'docs/deployment.md#remove has no command')
+  demands.demand(commands.length > 0, 'docs/deployment.md#remove has no command')
   for (const line of commands) {
     const [program, ...words] = wordsOf(line)
     const [command = '', ...args] = words.filter((word, index) => ![word, words[index - 1]].includes('--namespace'))
     const ran = await (program === 'helm'
       ? release.helm(command, ...args.filter((arg) => arg !== RELEASE))
       : release.kubectl(command, ...args.map((arg) => (arg === RELEASE ? release.namespace : arg))))
-    findings.must(ran.exitCode === 0, `${line}: ${said(ran)}`)
+    demands.demand(ran.exitCode === 0, `${line}: ${said(ran)}`)
   }
   let left: string[] = made
   const isGone = async (): Promise<boolean> => {
@@ -333,7 +316,7 @@ const uninstall = check(removed, 'objects', async (release, findings, { control,
     return left.length === 0
   }
   await waitFor('objects to go', isGone, settledTimeoutMs).catch(() => undefined)
-  for (const name of new Set([...made, ...left])) findings.must(!left.includes(name), `${name} is left`)
+  for (const name of new Set([...made, ...left])) demands.demand(!left.includes(name), `${name} is left`)
 })
 
 export const kwok: Area = {

@@ -2,16 +2,15 @@
 
 import {
   commandList,
-  EXIT_FAILED,
-  EXIT_UNAVAILABLE,
-  FailedError,
+  EXIT_UNREADABLE,
+  failing,
   oneLine,
   type Program,
   runCommand,
   runProcess,
 } from '../service/command-line.ts'
 import { ConfigError, EXIT_BAD_CONFIG } from '../service/config.ts'
-import { EXIT_UNREADABLE, type Io, UnavailableError, UnreadableError } from './command/command.ts'
+import type { Io } from './command/command.ts'
 import { list } from './command/list.ts'
 import { isOfStorage, take } from './command/take.ts'
 import { verify } from './command/verify.ts'
@@ -22,13 +21,10 @@ const commands = { take, verify, list }
 /** `sysexits.h`: EX_IOERR. */
 const EXIT_STORAGE = 74
 
-const EXIT_CODES = [
-  [FailedError, EXIT_FAILED],
-  [UnreadableError, EXIT_UNREADABLE],
+const known = failing([
   [ManifestError, EXIT_UNREADABLE],
-  [UnavailableError, EXIT_UNAVAILABLE],
   [ConfigError, EXIT_BAD_CONFIG],
-] as const
+])
 
 const PROGRAM: Program<Io> = {
   name: 'bun run backup',
@@ -42,10 +38,10 @@ ${commandList(commands)}
 bun run backup COMMAND --help explains a command.
 `,
   failed(error, io) {
-    const code =
-      EXIT_CODES.find(([kind]) => error instanceof kind)?.[1] ?? (isOfStorage(error) ? EXIT_STORAGE : undefined)
-    if (code !== undefined) for (const line of (error as Error).message.split('\n')) io.say(oneLine(line))
-    return code
+    const code = known(error, io)
+    if (code !== undefined || !isOfStorage(error)) return code
+    io.say(oneLine((error as Error).message))
+    return EXIT_STORAGE
   },
 }
 

@@ -6,10 +6,10 @@ import pino from 'pino'
 import { CONTENT_TYPE, headersOf } from '../events/headers.ts'
 import { inputTopic } from '../events/topics.ts'
 import { createTopicAdmin } from '../kafka/admin.ts'
-import { createRecordProducer } from '../kafka/producer.ts'
 import { ProduceError } from '../kafka/types.ts'
 import { testBrokers, uniqueName } from '../testing/brokers.ts'
 import { commonConfig } from '../testing/common-config.ts'
+import { startTestProducer } from '../testing/record-producer.ts'
 import { startRegistry, type TestRegistry } from '../testing/registry.ts'
 import { until } from '../testing/until.ts'
 import { schema } from './command.ts'
@@ -148,20 +148,7 @@ describe('with a broker', () => {
     const admin = createTopicAdmin({ config, clientId: 'tests', log })
     await admin.ensureGroups([[topic]], { partitions: 3, replication: 1 })
     await admin.close()
-    const producer = createRecordProducer({
-      config,
-      clientId: 'tests',
-      topics: [topic],
-      deliveryTimeoutMs: 10_000,
-      lingerMs: 1,
-      maxQueueRecords: 100_000,
-      maxQueueBytes: 2 ** 26,
-      maxRecordBytes: 1_000_000,
-      unreachedTimeoutMs: 60_000,
-      log,
-      onStatistics: () => undefined,
-    })
-    producer.start()
+    const producer = startTestProducer(config, [topic])
     await until(() => producer.partitionCount(topic) !== undefined)
     const record = (type: string, value: string, contentType = 'application/json') => ({
       topic,

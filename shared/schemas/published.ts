@@ -1,5 +1,6 @@
 import { lstat } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
+import { UnreadableError } from '../service/command-line.ts'
 import { keyOf, schemaFiles } from './folder.ts'
 import { MODES, type Mode } from './modes.ts'
 import type { Registry } from './registry.ts'
@@ -18,11 +19,6 @@ export interface Published {
   schemaOf(subject: string, version: number): Promise<Compiled>
   /** Versions that were there, of all subjects; undefined where only the subjects that are asked for count. */
   readonly all: readonly { path: string; subject: string; version: number }[] | undefined
-}
-
-/** It cannot be compared with; the message says why, and what to do. */
-export class UnreadableError extends Error {
-  override readonly name = 'UnreadableError'
 }
 
 const DEFAULT_MODE = MODES[1]

@@ -3,6 +3,8 @@ import { type ParseArgsConfig, parseArgs } from 'node:util'
 
 /** Refused, or not as it should be. */
 export const EXIT_FAILED = 1
+/** It cannot be told, since something cannot be read. */
+export const EXIT_UNREADABLE = 2
 /** `sysexits.h`: EX_USAGE, EX_UNAVAILABLE. */
 export const EXIT_USAGE = 64
 export const EXIT_UNAVAILABLE = 69
@@ -69,6 +71,36 @@ export class UsageError extends Error {
 export class FailedError extends Error {
   override readonly name = 'FailedError'
 }
+
+/** What the command works on cannot be read. */
+export class UnreadableError extends Error {
+  override readonly name = 'UnreadableError'
+}
+
+/** Kafka does not answer, or refuses. */
+export class UnavailableError extends Error {
+  override readonly name = 'UnavailableError'
+}
+
+type Kind = abstract new (...given: never[]) => Error
+
+const KNOWN: readonly (readonly [Kind, number])[] = [
+  [FailedError, EXIT_FAILED],
+  [UnreadableError, EXIT_UNREADABLE],
+  [UnavailableError, EXIT_UNAVAILABLE],
+]
+
+/**
+ * What a program says of errors: their message, line by line.
+ * @param more kinds of errors beside those of this module, with their exit codes
+ */
+export const failing =
+  (more: readonly (readonly [Kind, number])[]): Program<Output>['failed'] =>
+  (error, { say }) => {
+    const code = [...KNOWN, ...more].find(([kind]) => error instanceof kind)?.[1]
+    if (code !== undefined) for (const line of (error as Error).message.split('\n')) say(oneLine(line))
+    return code
+  }
 
 /** The commands of a program, for its help. */
 export function commandList(commands: Readonly<Record<string, { usage: string; summary: string }>>): string {

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises'
-import { type Command as CommandOf, type Output, only } from '../../service/command-line.ts'
+import { type Command as CommandOf, type Output, only, UnreadableError } from '../../service/command-line.ts'
 import { MANIFEST, type Manifest } from '../manifest.ts'
 import { folderRepository, type Repository } from '../repository.ts'
 import { readManifest } from '../take.ts'
@@ -14,19 +14,6 @@ export type Command = CommandOf<Io>
 export interface Io extends Output {
   env: Readonly<Record<string, string | undefined>>
 }
-
-/** Kafka does not answer, or refuses. */
-export class UnavailableError extends Error {
-  override readonly name = 'UnavailableError'
-}
-
-/** There is no backup to read. */
-export class UnreadableError extends Error {
-  override readonly name = 'UnreadableError'
-}
-
-/** It cannot be told, since something cannot be read. */
-export const EXIT_UNREADABLE = 2
 
 /** @throws UnreadableError where there is no folder, or no manifest in it; ManifestError */
 export async function backupIn(

@@ -7,10 +7,10 @@ import pino from 'pino'
 import type { OutgoingRecord } from '../../events/record.ts'
 import { actsTopic, inputTopic, streamTopics } from '../../events/topics.ts'
 import { createTopicAdmin } from '../../kafka/admin.ts'
-import { createRecordProducer } from '../../kafka/producer.ts'
 import { ProduceError } from '../../kafka/types.ts'
 import { testBrokers, uniqueName } from '../../testing/brokers.ts'
 import { commonConfig } from '../../testing/common-config.ts'
+import { startTestProducer } from '../../testing/record-producer.ts'
 import { until } from '../../testing/until.ts'
 import { folderRepository } from '../repository.ts'
 import { held } from './backups.ts'
@@ -54,20 +54,7 @@ export async function stream(prefix: string) {
   if (fault !== undefined) throw new Error(fault)
   await admin.ensureGroups([[actsTopic(input)]], { ...at, partitions: 1 })
   await admin.close()
-  const producer = createRecordProducer({
-    config,
-    clientId: 'tests',
-    topics: streamTopics(tenant, STREAM),
-    deliveryTimeoutMs: 10_000,
-    lingerMs: 1,
-    maxQueueRecords: 100_000,
-    maxQueueBytes: 2 ** 27,
-    maxRecordBytes: 1_000_000,
-    unreachedTimeoutMs: 60_000,
-    log,
-    onStatistics: () => undefined,
-  })
-  producer.start()
+  const producer = startTestProducer(config, streamTopics(tenant, STREAM))
   return {
     tenant,
     input,

@@ -1,11 +1,17 @@
 import { lstat, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Type } from '@sinclair/typebox'
-import { type Command as CommandOf, type Output, oneLine, UsageError } from '../../service/command-line.ts'
+import {
+  type Command as CommandOf,
+  type Output,
+  oneLine,
+  UnreadableError,
+  UsageError,
+} from '../../service/command-line.ts'
 import { loadConfig } from '../../service/config.ts'
 import { type Listed, pathsIn, readSchemaFile, type SchemaFile, schemaFiles } from '../folder.ts'
 import { MODES, type Mode } from '../modes.ts'
-import { trackedLinkOn, UnreadableError } from '../published.ts'
+import { trackedLinkOn } from '../published.ts'
 import { createRegistry, type Registry, registryFaults, registryVariables } from '../registry.ts'
 import { readSchema } from '../schema.ts'
 import type { Compiled, Schema } from '../verdict.ts'
@@ -19,14 +25,6 @@ export type Command = CommandOf<Io>
 export interface Io extends Output {
   env: Readonly<Record<string, string | undefined>>
 }
-
-/** Kafka does not answer, or refuses. */
-export class UnavailableError extends Error {
-  override readonly name = 'UnavailableError'
-}
-
-/** It cannot be told, since something cannot be read. */
-export const EXIT_UNREADABLE = 2
 
 export const EXIT_HELP =
   'Exit code: 0; 1 when the answer is no; 2 when something cannot be read; 64 for wrong arguments; 69 when the registry or Kafka does not answer or refuses; 78 for wrong variables.'

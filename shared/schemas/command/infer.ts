@@ -1,14 +1,13 @@
 import { Type } from '@sinclair/typebox'
 import pino from 'pino'
 import { inputTopic, NAME_PATTERN } from '../../events/topics.ts'
-import { argumentsOf, FailedError, UsageError } from '../../service/command-line.ts'
+import { argumentsOf, FailedError, UnavailableError, UnreadableError, UsageError } from '../../service/command-line.ts'
 import { commonFaults, commonVariables, loadConfig } from '../../service/config.ts'
 import { within } from '../../service/retry.ts'
 import { messageOf } from '../../service/thrown.ts'
 import { Inference } from '../infer.ts'
-import { UnreadableError } from '../published.ts'
 import { sampleLines, sampleStream } from '../samples.ts'
-import { type Command, EXIT_HELP, type Io, plural, UnavailableError } from './command.ts'
+import { type Command, EXIT_HELP, type Io, plural } from './command.ts'
 
 const DEFAULT_MOST = 1_000
 const MAX_MOST = 1_000_000

@@ -1,8 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { argumentsOf, EXIT_FAILED, oneLine, UsageError } from '../../service/command-line.ts'
+import { argumentsOf, EXIT_FAILED, oneLine, UnreadableError, UsageError } from '../../service/command-line.ts'
 import { parseFileName, readSchemaFile, type SchemaFile } from '../folder.ts'
-import { UnreadableError } from '../published.ts'
 import { type Registry, RegistryError } from '../registry.ts'
 import { type Command, EXIT_HELP, folderOf, type Io, plural, refuseLinks, registryOf, schemaFrom } from './command.ts'
 
