@@ -197,6 +197,8 @@ describe('the gate', () => {
     const stays = Array.from({ length: 500 }, () => must(gate))
     gate.adapt(5)
     expect(gate.admitted).toBe(1_000)
+    for (const lateMs of [60, 60]) gate.adapt(lateMs)
+    expect(gate.admitted).toBe(1_000)
     gate.adapt(60)
     expect(gate.admitted).toBe(400)
     expect(gate.closed).toMatchObject({ kind: 'overloaded', outcome: 'not stored' })
@@ -217,11 +219,31 @@ describe('the gate', () => {
     expect(gate.admitted).toBe(1_000)
   })
 
+  test('refuses nobody after a pause of the machine for which many requests waited', () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
+    for (let i = 0; i < 500; i++) must(gate)
+    for (let pause = 0; pause < 20; pause++) {
+      gate.adapt(300)
+      expect(gate.closed).toBeUndefined()
+      gate.adapt(0)
+    }
+  })
+
+  test('while fewer are let in, the first late timer lets in still fewer', () => {
+    const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
+    for (let i = 0; i < 500; i++) must(gate)
+    for (let i = 0; i < 3; i++) gate.adapt(60)
+    gate.adapt(0)
+    expect(gate.admitted).toBe(410)
+    gate.adapt(60)
+    expect(gate.admitted).toBe(328)
+  })
+
   test('streams are in nobody’s way while fewer are let in', () => {
     const gate = new Gate({ maxRequests: 200, maxBytes: 1_000_000 })
     const streams = Array.from({ length: 100 }, () => must(gate, 'a', 1, true))
     const stays = Array.from({ length: 65 }, () => must(gate))
-    gate.adapt(60)
+    for (let i = 0; i < 3; i++) gate.adapt(60)
     expect(gate.admitted).toBe(64)
     expect(gate.closed).toBeDefined()
     for (const stay of streams) gate.leave(stay)
@@ -234,15 +256,20 @@ describe('the gate', () => {
     const time = simulateTime(1)
     const now = performance.now.bind(performance)
     let busyMs = 0
-    const clock = spyOn(performance, 'now').mockImplementation(() => now() + busyMs)
+    let eachTimeMs = 0
+    const clock = spyOn(performance, 'now').mockImplementation(() => {
+      busyMs += eachTimeMs
+      return now() + busyMs
+    })
     const gate = new Gate({ maxRequests: 1_000, maxBytes: 1_000_000 })
     for (let i = 0; i < 500; i++) must(gate)
     const stop = gate.watch()
     try {
       await time.pass(1_000)
       expect(gate.admitted).toBe(1_000)
-      busyMs = 100
+      eachTimeMs = 60
       expect(await time.until(() => gate.admitted < 1_000, 1_000)).toBe(true)
+      eachTimeMs = 0
       expect(await time.until(() => gate.admitted === 1_000, 60_000)).toBe(true)
     } finally {
       stop()

@@ -15,6 +15,9 @@ const LOOK_MS = 10
 /** A timer that is later than this shows an overloaded event loop, in which a new request would mostly wait. */
 const MOST_LATE_MS = 20
 
+/** For how long timers must have been late, one after the other, before fewer requests are let in. A pause of the machine makes a single one late. */
+const LATE_FOR_MS = 100
+
 /** The fewest requests that are served at a time, however late the event loop is. */
 const LEAST_ADMITTED = 64
 
@@ -69,6 +72,8 @@ export class Gate {
   /** How many tenants have requests in flight, NDJSON streams not counted. */
   #active = 0
   #admitted: number
+  /** Since the first of the timers that were late in a row; undefined when the last one was not. */
+  #lateForMs: number | undefined
   #draining = false
   #shut = false
   #idle: (() => void)[] = []
@@ -111,12 +116,21 @@ export class Gate {
     return Math.floor(this.#admitted)
   }
 
-  /** Adapts to how late a timer was, ms. With only few requests in flight, a late timer means that the machine paused. */
+  /**
+   * Adapts to how late a timer was, ms. With only few requests in flight, a late timer means that the machine paused, and so does a single one unless fewer
+   * requests are let in already.
+   */
   adapt(lateMs: number): void {
     const { maxRequests } = this.limits
     const served = this.#served
-    if (lateMs <= MOST_LATE_MS) this.#admitted += maxRequests / 100
-    else if (served > LEAST_ADMITTED) this.#admitted = 0.8 * Math.min(this.#admitted, served)
+    if (lateMs <= MOST_LATE_MS) {
+      this.#lateForMs = undefined
+      this.#admitted += maxRequests / 100
+    } else {
+      this.#lateForMs = this.#lateForMs === undefined ? 0 : this.#lateForMs + LOOK_MS + lateMs
+      const isOverloaded = this.#admitted < maxRequests || this.#lateForMs >= LATE_FOR_MS
+      if (isOverloaded && served > LEAST_ADMITTED) this.#admitted = 0.8 * Math.min(this.#admitted, served)
+    }
     this.#admitted = Math.min(Math.max(this.#admitted, LEAST_ADMITTED), maxRequests)
   }
 
