@@ -13,8 +13,10 @@ import { createRandom } from '../../bench/faults/random.ts'
  */
 
 export interface Target {
-  /** The producer's URL. */
+  /** The producer's URL, by its Service. */
   url: string
+  /** Of each of the producer's pods. */
+  pods: readonly string[]
   key: string
   stream: string
   folder: string
@@ -71,23 +73,27 @@ export async function writeWhole(file: string, text: string): Promise<void> {
   await rename(`${file}.part`, file)
 }
 
-/** Waits until the producer was reached for some time without a break: each node sets up its rules for a new pod when it hears of it. */
-async function reachable(url: string): Promise<void> {
-  const isReached = (): Promise<boolean> =>
-    fetch(url, { keepalive: false, signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).then(
+/**
+ * Waits until every pod was reached for some time without a break: each node sets up its rules for a new pod when it hears of it. By their own addresses: of a packet
+ * to a Service that nobody answers, the node keeps for two minutes to which pod it went, and sends the next connection from the same port there, too.
+ */
+async function reachable(pods: readonly string[]): Promise<void> {
+  const isReached = (pod: string): Promise<boolean> =>
+    fetch(pod, { keepalive: false, signal: AbortSignal.timeout(CONNECT_TIMEOUT_MS) }).then(
       () => true,
       () => false,
     )
   let sinceMs = performance.now()
   while (performance.now() - sinceMs < REACHED_MS) {
-    if (!(await isReached())) sinceMs = performance.now()
+    const reached = await Promise.all(pods.map(isReached))
+    if (reached.includes(false)) sinceMs = performance.now()
     await Bun.sleep(CONNECT_PAUSE_MS)
   }
 }
 
 if (import.meta.main) {
   const target = JSON.parse(process.argv[2] ?? '') as Target
-  await reachable(target.url)
+  await reachable(target.pods)
   for (let number = 1; ; number++) {
     const place = join(target.folder, String(number))
     while (!existsSync(`${place}.order`)) await Bun.sleep(ORDER_PAUSE_MS)

@@ -6,10 +6,14 @@ export interface Pod {
   metadata: { name: string; creationTimestamp: string; deletionTimestamp?: string; labels: Record<string, string> }
   spec: { nodeName?: string; containers: { image: string; resources?: { requests?: Record<string, string> } }[] }
   status: {
+    podIP?: string
     conditions?: { type: string; status: string; lastTransitionTime: string }[]
     containerStatuses?: { containerID: string; restartCount: number }[]
   }
 }
+
+/** Of its container, as the chart has it. */
+const PRODUCER_PORT = 8080
 
 export const SERVICES = ['producer', 'consumer', 'console'] as const
 export type ServiceName = (typeof SERVICES)[number]
@@ -54,6 +58,10 @@ export const restarts = async (one: Rig): Promise<string> =>
     .map(({ metadata, status }) => `${metadata.name} ${status.containerStatuses?.map((of) => of.restartCount)}`)
     .sort()
     .join(', ')
+
+/** Where each pod of the producer takes requests. */
+export const producerUrls = async (one: Rig): Promise<string[]> =>
+  (await podsOf(one, 'producer')).map(({ status }) => `http://${status.podIP}:${PRODUCER_PORT}`)
 
 /** Runs JavaScript in a pod's container. @returns what it printed */
 export const inPod = (one: Rig, pod: Pod, script: string, args: readonly string[] = []): Promise<string> =>

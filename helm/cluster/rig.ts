@@ -14,6 +14,7 @@ import { archiveKafka, archiveOwn, archiveStages, DNS_IMAGE, METRICS_IMAGE, STAG
 import { requireRoot } from './machine.ts'
 import { type Cluster, createCluster, PAUSE_IMAGE } from './node.ts'
 import { before, isExample, replacementOf } from './page.ts'
+import { producerUrls } from './pods.ts'
 import { dns, kafka, metrics, type Program, program } from './services.ts'
 import { openShell, type Shell, type Typed } from './shell.ts'
 import type { Judged } from './verdict.ts'
@@ -177,8 +178,11 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
   }
   /** @returns its folder */
   const startClient = (): Promise<string> => {
-    const target: Target = { url: `http://kafkatrace-producer.${NAMESPACE}.svc`, key, stream: 'events', folder: FOLDER }
-    client ??= startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
+    client ??= (async () => {
+      const url = `http://kafkatrace-producer.${NAMESPACE}.svc`
+      const target: Target = { url, pods: await producerUrls(rig), key, stream: 'events', folder: FOLDER }
+      return startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
+    })()
     return client
   }
   const rig: Rig = {
