@@ -9,10 +9,13 @@ export class SecretFileError extends Error {
   override readonly name = 'SecretFileError'
 }
 
-/** Whether a value may be printed as a path although it leads to no file that can be read. A secret that was put in its place is in no folder that is there. */
+/**
+ * Whether a value may be printed as a path although it leads to no file that can be read. A secret that was put in its place seldom looks like a path, and is in no
+ * folder that is there.
+ */
 function isInFolder(value: string): boolean {
   const folder = dirname(resolve(value))
-  return /^\.{0,2}\/.*$/.test(value) && folder !== '/' && existsSync(folder)
+  return /^\.{0,2}\/[\w./-]*$/.test(value) && folder !== '/' && existsSync(folder)
 }
 
 /**
