@@ -555,11 +555,18 @@ export function faultsOfRun(
   })
 }
 
-/** Most of a fault is waiting, so that several rigs are used at the same time, each with a part of the faults. */
+/** Most of a fault is waiting, so that several rigs are used at the same time. */
 const RIGS = 2
 
-/** Plays faults on a rig of their own. @returns what was seen, and why faults could not be played */
-async function played(plan: readonly Fault[], say: (progress: string) => void): Promise<Seen & { broken: string[] }> {
+/**
+ * Plays faults on a rig of their own.
+ * @param next the next fault that no rig has played; undefined when there is none
+ * @returns what was seen, and why faults could not be played
+ */
+async function played(
+  next: () => Fault | undefined,
+  say: (progress: string) => void,
+): Promise<Seen & { broken: string[] }> {
   const rig = await startRig({
     rules: scaledRules,
     streams: [DELETED_STREAM],
@@ -584,10 +591,14 @@ async function played(plan: readonly Fault[], say: (progress: string) => void): 
   const play = (fault: Fault): Promise<void> =>
     suffer(rig, fault, seen, say).catch((error: Error) => void seen.broken.push(`${fault.name}: ${error.message}`))
   const endLoad = rig.load(LOAD_PER_SECOND)
+  const own: Fault[] = []
   try {
-    for (const fault of plan) await play(fault)
+    for (let fault = next(); fault !== undefined; fault = next()) {
+      own.push(fault)
+      await play(fault)
+    }
     // On a busy machine, a fault of seconds can fall between two scrapes.
-    for (const fault of plan) if (!fault.fires.every((alert) => seen.fired.has(alert))) await play(fault)
+    for (const fault of own) if (!fault.fires.every((alert) => seen.fired.has(alert))) await play(fault)
     await recover(rig, seen, say)
   } finally {
     endLoad()
@@ -603,14 +614,8 @@ const alertsFire: Check = {
     const names = (await alerts()).map(({ alert }) => alert)
     // Once for all: it may have to be installed.
     await tool('prometheus', say)
-    const seen = await Promise.all(
-      Array.from({ length: RIGS }, (_, rig) =>
-        played(
-          faults.filter((_, index) => index % RIGS === rig),
-          say,
-        ),
-      ),
-    )
+    const left = [...faults]
+    const seen = await Promise.all(Array.from({ length: RIGS }, () => played(() => left.shift(), say)))
     const found = faultsOfRun(names, faults, {
       fired: new Map(seen.flatMap(({ fired }) => [...fired])),
       resolved: seen.map(({ resolved }) => resolved).reduce((all, some) => all.union(some)),

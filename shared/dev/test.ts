@@ -7,7 +7,7 @@ import { parseCommandLine, refuse } from '../service/command-line.ts'
 import { paint } from '../service/terminal.ts'
 import { spawnBoundChild } from './bound-child.ts'
 import { type Broker, BrokerUnavailableError } from './brokers/broker.ts'
-import { startKafka } from './brokers/kafka.ts'
+import { archiveClasses, startKafka } from './brokers/kafka.ts'
 import { dockerAnswers, startRedpanda } from './brokers/redpanda.ts'
 import { coverageOf, linesThatRun, mergeLcov, percentCovered } from './coverage.ts'
 import { seconds, step } from './progress.ts'
@@ -347,7 +347,10 @@ async function main(): Promise<number> {
     for (const suite of chosen) {
       let brokers = process.env[brokersVariable]
       if (suite !== 'unit' && !brokers) {
-        broker ??= await started('Apache Kafka', (say) => startKafka({ say }))
+        broker ??= await started('Apache Kafka', async (say) => {
+          await archiveClasses(say)
+          return startKafka({ say })
+        })
         if (broker === undefined) break
         brokers = broker.bootstrapServers
       }

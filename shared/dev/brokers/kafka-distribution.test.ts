@@ -123,8 +123,30 @@ describe('Apache Kafka', () => {
   })
 })
 
+test('an archive of classes is used where there is one, except for what is measured', () => {
+  const classArchive = join(folder, 'classes.jsa')
+  const distribution = { version: '4', java: '/j', classPath: 'a:b', classArchive }
+  const option = `-XX:SharedArchiveFile=${classArchive}`
+  const line = (longRun: boolean) =>
+    javaCommand(distribution, 'kafka.Kafka', [], { heapMb: 64, log: 'warn', longRun }).includes(option)
+  expect(line(false)).toBe(false)
+  writeFileSync(classArchive, '')
+  expect(line(false)).toBe(true)
+  expect(line(true)).toBe(false)
+})
+
+test('an archive of classes is another one for another Java', async () => {
+  maven('exit 0')
+  java('17.0.15')
+  const { classArchive } = await provideKafka()
+  expect((await provideKafka()).classArchive).toBe(classArchive)
+  rmSync(join(bin, 'java'))
+  java('21.0.1')
+  expect((await provideKafka()).classArchive).not.toBe(classArchive)
+})
+
 test('a command line has the main class before its own arguments', () => {
-  const distribution = { version: '4', java: '/j', classPath: 'a:b' }
+  const distribution = { version: '4', java: '/j', classPath: 'a:b', classArchive: '/none' }
   const line = javaCommand(distribution, 'kafka.Kafka', ['server.properties'], { heapMb: 64, log: 'warn' })
   expect(line.slice(0, 2)).toEqual(['/j', '-Xmx64m'])
   expect(line.slice(-4)).toEqual(['-cp', 'a:b', 'kafka.Kafka', 'server.properties'])

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readdir } from 'node:fs/promises'
+import { readdir, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { cacheFolder } from '../../kafka/native/cache.ts'
 import { onPath } from '../../kafka/native/needs.ts'
@@ -18,6 +18,8 @@ export interface KafkaDistribution {
   readonly version: string
   readonly java: string
   readonly classPath: string
+  /** Where an archive of the classes that a node loads is kept for this Java and these jars, once there is one. */
+  readonly classArchive: string
 }
 
 /** Only errors are printed: tests parse the output of tools. */
@@ -41,11 +43,14 @@ export function javaCommand(
     readonly javaOptions?: readonly string[]
   },
 ): [string, ...string[]] {
-  const { java, classPath } = distribution
+  const { java, classPath, classArchive } = distribution
+  const startOptions = existsSync(classArchive)
+    ? [...fastStartOptions, `-XX:SharedArchiveFile=${classArchive}`]
+    : fastStartOptions
   return [
     java,
     `-Xmx${options.heapMb}m`,
-    ...(options.longRun === true ? longRunOptions : fastStartOptions),
+    ...(options.longRun === true ? longRunOptions : startOptions),
     ...loggingOptions(options.log),
     ...(options.javaOptions ?? []),
     '-cp',
@@ -74,7 +79,15 @@ export async function provideKafka(
     await makeWhole(folder, (unfinished) => resolveJars(unfinished, timeoutMs))
   }
   const jars = (await readdir(folder)).filter((name) => name.endsWith('.jar')).sort()
-  return { version, java, classPath: jars.map((name) => join(folder, name)).join(':') }
+  const classPath = jars.map((name) => join(folder, name)).join(':')
+  return { version, java, classPath, classArchive: join(`${folder}-${await identify(java)}`, 'classes.jsa') }
+}
+
+/** Tells one Java from another, and from a later version in its place. */
+async function identify(java: string): Promise<string> {
+  const program = await realpath(java)
+  const { mtimeMs } = await stat(program)
+  return createHash('sha256').update(`${program} ${mtimeMs}`).digest('hex').slice(0, 8)
 }
 
 /** Kafka's own command-line tools, by the name of their shell script. */

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { type BoundChild, endBoundChild, isRunning, spawnBoundChild } from '../bound-child.ts'
-import { lastLines, run } from '../run.ts'
+import { lastLines, makeWhole, run } from '../run.ts'
 import { type Broker, BrokerUnavailableError } from './broker.ts'
 import { javaCommand, type KafkaDistribution, provideKafka } from './kafka-distribution.ts'
 import { findFreePorts, releasePorts } from './ports.ts'
@@ -96,6 +97,27 @@ export interface KafkaOptions {
   /** Runs Java with production options, for measurements. The default options favour start-up time. */
   readonly longRun?: boolean
   readonly say?: (progress: string) => void
+}
+
+/**
+ * Archives the classes that a node loads, for this Java and these jars, once. With the archive, which every later start finds, a node takes half the CPU time to start.
+ * @throws BrokerUnavailableError where this Java makes none
+ */
+export async function archiveClasses(say: (progress: string) => void): Promise<void> {
+  const { classArchive } = await provideKafka(say)
+  if (existsSync(classArchive)) return
+  say('archiving the classes of Apache Kafka, once')
+  await makeWhole(dirname(classArchive), async (unfinished) => {
+    const made = join(unfinished, basename(classArchive))
+    const kafka = await startKafka({ javaOptions: [`-XX:ArchiveClassesAtExit=${made}`] })
+    try {
+      await kafka.createTopics(['classes'], 1)
+      await kafka.leave(0)
+    } finally {
+      await kafka.stop()
+    }
+    if (!existsSync(made)) throw new BrokerUnavailableError('this Java does not archive the classes of Apache Kafka')
+  })
 }
 
 interface Node {
