@@ -3,10 +3,11 @@ import { runChecks } from '../checks/run-checks.ts'
 import { apiServer } from './api-server.ts'
 import { compose } from './compose.ts'
 import { kwok } from './kwok.ts'
-import { onNode } from './on-node.ts'
+import { onNode, repeated } from './on-node.ts'
 
-const help = `Checks the charts on Kubernetes clusters that it starts: bun run check:cluster [TEXT…] [--list]
+const help = `Checks the charts on Kubernetes clusters that it starts: bun run check:cluster [repeat | TEXT…] [--list]
 
+  repeat   25 upgrades and rollbacks under load, three quarters of an hour, and nothing else
   TEXT     only checks whose area or name contains this
   --list   the checks, a line each
   --help   this text
@@ -15,4 +16,5 @@ Kubernetes and the other tools are built once, into the user's cache: half an ho
 `
 
 // The nodes take longest. Docker's engine loads images while they do, and nothing is measured yet.
-await runChecks([onNode, compose, kwok, apiServer], help)
+const areas = [onNode, compose, kwok, apiServer]
+await runChecks(process.argv[2] === repeated.name ? [repeated] : areas, help)

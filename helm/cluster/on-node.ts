@@ -254,6 +254,28 @@ const rollback = demanding('docs/deployment.md: a rollback under 200 events/s', 
   demands.demand(left.length === 0, `after the rollback, ${left.length} pods have the newer image`)
 })
 
+const REPEATS = 25
+
+const repeats = demanding(
+  `docs/deployment.md: ${REPEATS} upgrades and rollbacks, each under 200 events/s`,
+  release,
+  async (_, demands, say) => {
+    for (let round = 1; round <= REPEATS; round++) {
+      for (const check of [upgrade, rollback]) {
+        const { passed, faults } = await check.run((progress) => say(`round ${round}: ${progress}`))
+        demands.passed += passed
+        demands.faults.push(...faults.map((fault) => `round ${round}: ${fault}`))
+      }
+    }
+    const total = (count: (scenario: Scenario) => number): number =>
+      scenarios.reduce((sum, scenario) => sum + count(scenario), 0)
+    const of = (wrong: (scenario: Scenario) => boolean): number => scenarios.filter(wrong).length
+    console.log(
+      `${scenarios.length} upgrades and rollbacks, of ${total(({ requests }) => requests)} requests ${total(({ failed }) => failed)} failed, in ${of(({ failed }) => failed > 0)} of them`,
+    )
+  },
+)
+
 /** Waits until a service has all its pods again, others than before. */
 const replaced = (one: Rig, service: ServiceName, before: readonly Pod[], gone: Pod): Promise<void> =>
   waitFor(`${gone.metadata.name} is replaced`, async () => {
@@ -600,6 +622,15 @@ export const onNode: Area = {
     if (scenarios.length < SCENARIOS) return
     const machine = `${cpus().length} cores of ${cpus()[0]?.model.trim() ?? 'unknown'} with ${Math.round(totalmem() / 1024 ** 3)} GiB`
     await writeSeen({ machine, scenarios, readySeconds, uses, eventsPerSecond: HIGH_RATE })
+  },
+}
+
+/** The upgrade and the rollback of {@link onNode}, again and again: whether what held once holds. */
+export const repeated: Area = {
+  name: 'repeat',
+  checks: [noted(repeats)],
+  async end(hasFaults) {
+    await rig?.stop({ keepLogs: hasFaults })
   },
 }
 
