@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'bun:test'
 import { join } from 'node:path'
+import { startControlledMock } from '../../testing/controlled-mock.ts'
 import { type MockCluster, newTopic, startMockCluster } from '../../testing/mock-cluster.ts'
 import { rejection } from '../../testing/settled.ts'
 import { until } from '../../testing/until.ts'
@@ -35,6 +36,53 @@ test('no delivery report is lost when a producer disconnects', async () => {
   for (let number = 0; number < count; number++) leaving.produce(topic, 0, Buffer.from('value'), null, null, number)
   await promised((done) => leaving.disconnect(ANSWER_TIMEOUT_MS, (error) => done(error)))
   expect(reported.size).toBe(count)
+})
+
+test('records that wait for a slow answer take no CPU time meanwhile', async () => {
+  const mock = startControlledMock(1)
+  mock.createTopic('slow', 1)
+  const waiting = new (native().Producer)({
+    'metadata.broker.list': mock.brokers,
+    'enable.idempotence': true,
+    'linger.ms': 0,
+    'statistics.interval.ms': 100,
+    dr_cb: true,
+  })
+  interface Broker {
+    wakeups: number
+    waitresp_cnt: number
+  }
+  let broker: Broker | undefined
+  let reported = 0
+  try {
+    waiting.on('event.stats', ({ message }) => {
+      const { brokers } = JSON.parse(message) as { brokers: Record<string, Broker & { nodeid: number }> }
+      broker = Object.values(brokers).find(({ nodeid }) => nodeid === 1)
+    })
+    waiting.on('delivery-report', (error) => {
+      if (!error) reported++
+    })
+    await promised((done) => waiting.connect({ timeout: ANSWER_TIMEOUT_MS }, (error) => done(error)))
+    waiting.setPollInBackground(true)
+    const produce = (count: number): void => {
+      for (let number = 0; number < count; number++) waiting.produce('slow', 0, Buffer.from('value'), null)
+    }
+    produce(1)
+    await until(() => reported === 1, { timeoutMs: ANSWER_TIMEOUT_MS })
+    mock.setRoundTrip(1, 2_000)
+    // As many as may be in flight, and then some that wait for their answer.
+    produce(5)
+    await until(() => (broker?.waitresp_cnt ?? 0) > 0, { timeoutMs: ANSWER_TIMEOUT_MS })
+    const before = broker?.wakeups ?? 0
+    produce(20)
+    await until(() => reported === 26, { timeoutMs: 3 * ANSWER_TIMEOUT_MS })
+    const last = broker
+    await until(() => broker !== last)
+    expect((broker?.wakeups ?? 0) - before).toBeLessThan(500)
+  } finally {
+    await promised((done) => waiting.disconnect(ANSWER_TIMEOUT_MS, (error) => done(error)))
+    mock.close()
+  }
 })
 
 test('opaques are given back where nobody listens for delivery reports', async () => {
