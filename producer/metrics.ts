@@ -121,7 +121,7 @@ export function createMetrics() {
     ),
     blockedStreams: gauge(
       'blocked_streams',
-      'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing, or their last records were not acknowledged in time.',
+      'Streams that cannot be written to: Kafka, a producer id, the topic, or permission to write to it is missing, or their last records were not acknowledged in time or had a time that the topic refuses.',
     ),
     handshakes: counter('webhook_handshakes_total', 'CloudEvents webhook validation requests granted.'),
     webhooks: counter(

@@ -431,6 +431,29 @@ describe('topics', () => {
   )
 
   test(
+    'that refuse the time of records are named, and nothing is stored, until they take it again',
+    async () => {
+      const topic = await topicOf(1)
+      const producer = await connected(topic)
+      const limit = (value: string | undefined) =>
+        alterTopic(testBrokers(), 10_000, topic, 'message.timestamp.before.max.ms', value)
+      const answers = (wanted: string) =>
+        until(async () => (await outcomeOf(producer, record(topic))) === wanted, { timeoutMs: 10_000 })
+      // Every record is older than that when it arrives.
+      await limit('0')
+      await answers('refused, not stored')
+      expect(producer.unacknowledged(topic)).toStartWith(
+        `${topic} refuses the time of records: compare this host’s clock`,
+      )
+      expect(producer.blocked(topic)).toBeUndefined()
+      await limit(undefined)
+      await answers('stored')
+      expect(producer.unacknowledged(topic)).toBeUndefined()
+    },
+    TEST_TIMEOUT_MS,
+  )
+
+  test(
     'that their leader does not have yet are being made, until it has them',
     async () => {
       const mock = startControlledMock(1)

@@ -257,7 +257,8 @@ export function createRecordProducer(options: RecordProducerOptions): RecordProd
       : deliveryOf(one.topic, report, of === client?.kafka ? undefined : trouble)
     deliveries.settle(report.sequence, one, result)
     if (!(result instanceof ProduceError)) unacknowledged.acknowledged(one.topic)
-    else if (code === CODE.MSG_TIMED_OUT) unacknowledged.timedOut(one.topic)
+    else if (code === CODE.MSG_TIMED_OUT) unacknowledged.failed(one.topic, 'late')
+    else if (code === INVALID_TIMESTAMP) unacknowledged.failed(one.topic, 'time')
     if (code === CODE.FATAL && of === client?.kafka) replace(messageOf(code))
     else if (code === CODE.TOPIC_AUTHORIZATION_FAILED) topics.refused(one.topic)
     else if (isInvalid) topics.refusedKeyless(one.topic)
@@ -350,6 +351,7 @@ export function produceError(code: number, message: string, mayBeStored = true):
 }
 
 const INVALID_TOPIC = 17
+const INVALID_TIMESTAMP = 32
 
 /**
  * By librdkafka's code. Unless an attempt certainly was not stored, an earlier one may have been, and its answer lost. `as reported`: not stored where the
@@ -373,6 +375,7 @@ const ERRORS: Readonly<Record<number, [fault: ProduceFault, certainty: ProduceEr
   [INVALID_TOPIC]: ['unknown topic', 'not stored'],
   [CODE.TOPIC_AUTHORIZATION_FAILED]: ['refused', 'as reported'],
   [CODE.CLUSTER_AUTHORIZATION_FAILED]: ['refused', 'as reported'],
+  [INVALID_TIMESTAMP]: ['refused', 'as reported'],
   [CODE.INVALID_RECORD]: ['refused', 'not stored'],
   [CODE.INVALID_DIFFERENT_RECORD]: ['refused', 'not stored'],
 }

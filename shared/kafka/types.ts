@@ -82,7 +82,7 @@ export interface RecordProducer {
    * last look at the cluster and the last refusal.
    */
   blocked(topic: string): string | undefined
-  /** Why records of a topic that is not blocked are not stored: the last ones were not acknowledged in time. undefined when that is not so, or not known. */
+  /** Why records of a topic that is not blocked are not stored: the last ones were not acknowledged in time, or their time was refused. undefined when that is not so, or not known. */
   unacknowledged(topic: string): string | undefined
   /** These are the topics that are written to from now on. A new one is blocked until it was looked at. */
   watch(topics: readonly string[]): void

@@ -1,18 +1,33 @@
 import type { Logger } from '../service/logger.ts'
 import { Repeats } from '../service/repeats.ts'
 
-/** How long a time-out says something of its topic where nothing else is sent to it. */
+/** Why a topic's records are not stored, by what the last one came to. */
+const REASONS = {
+  late: (topic: string) =>
+    `records of ${topic} are not acknowledged in time: too few in-sync replicas (min.insync.replicas), a full disk, or a broker that is too slow`,
+  time: (topic: string) =>
+    `${topic} refuses the time of records: compare this host’s clock with the brokers’, and see the topic’s message.timestamp.before.max.ms and message.timestamp.after.max.ms`,
+}
+
+/** What the log says of it. */
+const SAID: Readonly<Record<keyof typeof REASONS, string>> = {
+  late: 'records are not acknowledged in time',
+  time: 'the time of records is refused: compare this host’s clock with the brokers’',
+}
+
+/** How long a record that was not stored says something of its topic where nothing else is sent to it. */
 const COUNTS_MS = 60_000
 
 const SAID_AGAIN_MS = 60_000
 
 /**
- * Topics whose records time out. Such a topic is there, with leaders that answer, but for example with fewer in-sync replicas than it wants: the client tries
- * again until the delivery time-out is over, and does not say what the broker has answered.
+ * Topics whose records are not stored although such a topic is there, with leaders that answer. Records time out, for example with fewer in-sync replicas than it
+ * wants: the client tries again until the delivery time-out is over, and does not say what the broker has answered. Or their time, which is this host's, is
+ * further from the brokers' than the topic allows.
  */
 export class Unacknowledged {
-  /** By topic: when a record last timed out, monotonic. None was acknowledged since. */
-  readonly #timedOutMs = new Map<string, number>()
+  /** By topic: when a record was last not stored, monotonic, and why. None was acknowledged since. */
+  readonly #last = new Map<string, { atMs: number; why: keyof typeof REASONS }>()
   readonly #repeats: Repeats
 
   constructor(
@@ -22,22 +37,21 @@ export class Unacknowledged {
     this.#repeats = new Repeats(SAID_AGAIN_MS, nowMs)
   }
 
-  timedOut(topic: string): void {
-    this.#timedOutMs.set(topic, this.nowMs())
-    if (this.#repeats.isNew(topic)) this.log.warn({ topic }, 'records are not acknowledged in time')
+  failed(topic: string, why: keyof typeof REASONS): void {
+    this.#last.set(topic, { atMs: this.nowMs(), why })
+    if (this.#repeats.isNew(`${why} ${topic}`)) this.log.warn({ topic }, SAID[why])
   }
 
   acknowledged(topic: string): void {
-    if (this.#timedOutMs.size > 0) this.#timedOutMs.delete(topic)
+    if (this.#last.size > 0) this.#last.delete(topic)
   }
 
-  /** undefined: none has timed out lately, or one was acknowledged since. */
+  /** undefined: none has failed so lately, or one was acknowledged since. */
   reason(topic: string): string | undefined {
-    const atMs = this.#timedOutMs.get(topic)
-    if (atMs === undefined) return undefined
-    if (this.nowMs() - atMs < COUNTS_MS)
-      return `records of ${topic} are not acknowledged in time: too few in-sync replicas (min.insync.replicas), a full disk, or a broker that is too slow`
-    this.#timedOutMs.delete(topic)
+    const last = this.#last.get(topic)
+    if (last === undefined) return undefined
+    if (this.nowMs() - last.atMs < COUNTS_MS) return REASONS[last.why](topic)
+    this.#last.delete(topic)
     return undefined
   }
 }
