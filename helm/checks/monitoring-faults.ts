@@ -452,6 +452,13 @@ export const faults: readonly Fault[] = [
     end: async ({ cutOff }) => void (await cutOff.terminate()),
   },
   {
+    name: 'a prober with a wrong key',
+    fires: ['KafkaTraceProbesRefused'],
+    timeoutMs: 60_000,
+    begin: (rig) => rig.proberKey(false),
+    end: (rig) => rig.proberKey(true),
+  },
+  {
     name: 'a prober that ends',
     fires: ['KafkaTraceProbesMissing'],
     timeoutMs: 60_000,

@@ -120,6 +120,8 @@ export interface Rig extends Omit<Prometheus, 'isReady'> {
   stranger(): Promise<void>
   /** Starts the prober, which runs from the start, or kills it. */
   prober(runs: boolean): Promise<void>
+  /** Gives the prober the rig's key, or one that nobody knows. */
+  proberKey(isRight: boolean): Promise<void>
   /** Lets the issuer of tokens answer or not, and the console ask it. */
   issuer(answers: boolean): Promise<void>
   /** Asks the console. @returns the status; undefined when it does not answer */
@@ -232,6 +234,9 @@ export async function startRig({
     await console.ready()
     say('starting Prometheus and the prober')
     const [port = 0, probePort = 0] = await findFreePorts(2)
+    const proberKey: Rig['proberKey'] = async (isRight) =>
+      void (await Bun.write(join(directory, PROBER_KEY_FILE), isRight ? OWN.key : STRANGE.key))
+    await proberKey(true)
     const probeConfig = await configureProbes(directory)
     let probing: BoundChild | undefined
     const prober = async (runs: boolean): Promise<void> => {
@@ -300,6 +305,7 @@ export async function startRig({
       schema,
       tenants,
       prober,
+      proberKey,
       stranger: () => send({ type: 'plain' }, STRANGE.key),
       async webhook(isSigned) {
         const [ping] = (await webhookEvents()).filter(({ type }) => type === 'com.github.ping')
@@ -430,10 +436,12 @@ async function configure(
   return path
 }
 
-/** The prober's modules as they are shipped, with the rig's key. */
+/** Which the prober reads for each probe. */
+const PROBER_KEY_FILE = 'probe-key'
+
+/** The prober's modules as they are shipped, with the rig's file. */
 async function configureProbes(directory: string): Promise<string> {
-  const [key, path] = [join(directory, 'probe-key'), join(directory, 'blackbox.json')]
-  await Bun.write(key, OWN.key)
+  const [key, path] = [join(directory, PROBER_KEY_FILE), join(directory, 'blackbox.json')]
   const text = await Bun.file(join(MONITORING, 'blackbox.yaml')).text()
   const modules = Bun.YAML.parse(text.replace(/(?<=credentials_file: ).*/, key))
   await Bun.write(path, JSON.stringify(modules))
