@@ -15,7 +15,7 @@ import { type ToolName, tool } from '../checks/tools.ts'
 
 const startTimeoutMs = 120_000
 const askTimeoutMs = 15_000
-const pollPauseMs = 100
+const pollPauseMs = 500
 const stopGraceMs = 5_000
 const commandTimeoutMs = 120_000
 /** Addresses of Services, which only a node's proxy makes reachable. */

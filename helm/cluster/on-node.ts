@@ -32,6 +32,8 @@ const HIGH_RATE_MS = 30_000
 /** Of a producer's CPU request: between what two need for 1,000 events a second, and three for 20. */
 const SCALE_PERCENT = 40
 const SCALE_TIMEOUT_MS = 120_000
+/** Shorter than the autoscaler's own pause. */
+const WATCH_PAUSE_MS = 1_000
 const ALERTS_TIMEOUT_MS = 90_000
 const MAX_EXAMPLES = 5
 const COLLECT_TIMEOUT_MS = 30_000
@@ -443,7 +445,7 @@ const autoscaled = demanding('node: HPA up and down under 1,000 events/s', relea
           (now) => (least = Math.min(least, now)),
           () => {},
         ),
-      300,
+      WATCH_PAUSE_MS,
     )
     await upgradeBy(one, [
       'producer.hpa.enabled=true',

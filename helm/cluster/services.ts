@@ -198,6 +198,8 @@ transaction.state.log.replication.factor=${BROKERS}
 transaction.state.log.min.isr=2
 transaction.state.log.num.partitions=4
 log.cleaner.dedupe.buffer.size=8388608
+num.network.threads=2
+num.io.threads=4
 `
 
 /** Three brokers, which keep their data on the node when they are taken away. */
