@@ -12,6 +12,7 @@ import {
   inPod,
   type Pod,
   podsOf,
+  producerUrls,
   readiness,
   readyAt,
   restarts,
@@ -173,7 +174,7 @@ async function install(one: Rig, say: Say): Promise<Outcome> {
     .replace('{"tenants": {', `{"tenants": {"probe": ${JSON.stringify(PROBED)}, `)
   const patch = JSON.stringify({ data: { 'tenants.json': btoa(more) } })
   await one.must(['-n', NAMESPACE, 'patch', 'secret', 'kafkatrace-tenants', '-p', patch])
-  await one.startClient()
+  await one.startClient(await producerUrls(one))
   return demands.outcome()
 }
 

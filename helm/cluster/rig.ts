@@ -14,7 +14,6 @@ import { archiveKafka, archiveOwn, archiveStages, DNS_IMAGE, METRICS_IMAGE, STAG
 import { requireRoot } from './machine.ts'
 import { type Cluster, createCluster, PAUSE_IMAGE } from './node.ts'
 import { before, isExample, replacementOf } from './page.ts'
-import { producerUrls } from './pods.ts'
 import { dns, kafka, metrics, type Program, program } from './services.ts'
 import { openShell, type Shell, type Typed } from './shell.ts'
 import type { Judged } from './verdict.ts'
@@ -57,8 +56,8 @@ export interface Rig {
   helm(...args: string[]): Promise<Ran>
   /** Defines the operators' kinds of an API group. */
   define(group: string): Promise<void>
-  /** Starts the client of {@link load}, which looks for the producer first. */
-  startClient(): Promise<unknown>
+  /** Starts the client of {@link load}, which looks for the producer first. @param pods where each of its pods takes requests */
+  startClient(pods: readonly string[]): Promise<unknown>
   /** Lets a client send, in the namespace that may reach the producer. Returns after its first answer. @param name part of the events' IDs */
   load(name: string, eventsPerSecond: number): Promise<Load>
   /** Runs a script of the checkout in a pod to its end. @returns its log */
@@ -177,13 +176,15 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
     return results
   }
   /** @returns its folder */
-  const startClient = (): Promise<string> => {
-    client ??= (async () => {
-      const url = `http://kafkatrace-producer.${NAMESPACE}.svc`
-      const target: Target = { url, pods: await producerUrls(rig), key, stream: 'events', folder: FOLDER }
-      return startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
-    })()
-    return client
+  const startClient = (pods: readonly string[]): Promise<string> => {
+    const target: Target = {
+      url: `http://kafkatrace-producer.${NAMESPACE}.svc`,
+      pods,
+      key,
+      stream: 'events',
+      folder: FOLDER,
+    }
+    return startScript(CLIENT, GATEWAY, [join(root, 'helm/cluster/client.ts'), JSON.stringify(target)])
   }
   const rig: Rig = {
     cluster,
@@ -212,9 +213,13 @@ async function prepare(ends: End[], say: Say): Promise<Rig> {
         (await definitionFiles()).filter((file) => file.includes(group)),
       ),
     helm: (...args) => run([programs.helm, ...args], { cwd: typing, env }),
-    startClient,
+    startClient(pods) {
+      client ??= startClient(pods)
+      return client
+    },
     async load(name, eventsPerSecond) {
-      const place = join(await startClient(), String(++orders))
+      if (client === undefined) throw new Error('the client is not started')
+      const place = join(await client, String(++orders))
       const order: Order = { eventsPerSecond, name: `${name}-${Date.now()}` }
       await writeWhole(`${place}.order`, JSON.stringify(order))
       const has = async (what: string): Promise<void> => {
