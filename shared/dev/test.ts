@@ -131,6 +131,13 @@ const notCounted: readonly { readonly why: string; readonly files: readonly stri
 const nightly: readonly string[] = [
   // A whole benchmark, from its command to its result.
   'bench/bench.e2e.test.ts',
+  // What KafkaTrace is compared with, which has to be built. With every change, its JavaScript and its programs' options are tested.
+  'bench/systems/drains.e2e.test.ts',
+  'bench/systems/limits.e2e.test.ts',
+  // Transactions that the broker ends in some places only. With every change, one that it forgets to end everywhere (forgotten-commit).
+  'bench/faults/half-done.e2e.test.ts',
+  // The addon's tests once more, with a collector that runs all the time.
+  'shared/kafka/native/continuous-collection.integration.test.ts',
   // Every mechanism of Kafka. With every change, the fault run rotate-credentials replaces a credential of each kind.
   'bench/secured/rotations.e2e.test.ts',
   // What tests do to brokers, one by one; the fault runs use all of it.
