@@ -7,7 +7,7 @@ import { onNode, repeated } from './on-node.ts'
 
 const help = `Checks the charts on Kubernetes clusters that it starts: bun run check:cluster [repeat | TEXT…] [--list]
 
-  repeat   25 upgrades and rollbacks under load, three quarters of an hour, and nothing else
+  repeat   25 upgrades and rollbacks under load, an hour and more on two cores, and nothing else
   TEXT     only checks whose area or name contains this
   --list   the checks, a line each
   --help   this text
